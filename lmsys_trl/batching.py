@@ -1,0 +1,52 @@
+"""Rows of different length -> padded batches."""
+
+import torch
+
+from .rows import IGNORED
+
+
+def token_batches(lengths: list[int], max_tokens: int) -> list[list[int]]:
+    """
+    Group rows of similar length, longest first, into batches of at most `max_tokens` tokens with padding.
+
+    Args:
+        lengths (`list[int]`): Tokens of each row.
+        max_tokens (`int`): A row that is longer is a batch of its own.
+
+    Returns:
+        `list[list[int]]`: Batches of indices into `lengths`; each index stands in one of them.
+    """
+    batches = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > max_tokens:
+            batches.append([])
+        batches[-1].append(index)
+    return batches
+
+
+def pad_left(rows: list[dict], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """
+    Pad rows on the left, so that all answers stand in the last columns.
+
+    Args:
+        rows (`list[dict]`): Rows with `input_ids`, with or without `labels`.
+        pad_token_id (`int`): What fills the beginning of the shorter ones.
+
+    Returns:
+        `dict[str, torch.Tensor]`: `input_ids`, `attention_mask`, `position_ids` (counted from each row's own first
+        token) and, where given, `labels`, each of shape `(rows, longest)`.
+    """
+    longest = max(len(row["input_ids"]) for row in rows)
+
+    def pad(sequences: list[list[int]], filler: int) -> torch.Tensor:
+        return torch.tensor([[filler] * (longest - len(sequence)) + sequence for sequence in sequences])
+
+    mask = pad([[1] * len(row["input_ids"]) for row in rows], 0)
+    batch = {
+        "input_ids": pad([row["input_ids"] for row in rows], pad_token_id),
+        "attention_mask": mask,
+        "position_ids": (mask.cumsum(-1) - 1).clamp(min=0),
+    }
+    if "labels" in rows[0]:
+        batch["labels"] = pad([row["labels"] for row in rows], IGNORED)
+    return batch

@@ -1,0 +1,45 @@
+"""What a battle is, and what exchanging its two answers means."""
+
+from datasets import Features, List, Value
+
+WINNERS = ("model_a", "model_b", "tie")  # the order of every triple of probabilities in this project
+
+BATTLE_FEATURES = Features(
+    {
+        "id": Value("string"),  # as it stands in the file
+        "source": Value("string"),  # the file it came from, without folder and ending
+        "model_a": Value("string"),
+        "model_b": Value("string"),
+        "prompt": List(Value("string")),  # one entry a turn; None where the file has null
+        "response_a": List(Value("string")),
+        "response_b": List(Value("string")),
+        "winner": Value("string"),  # one of WINNERS, or None where there is no vote
+    }
+)
+
+
+def swap_battle(battle: dict) -> dict:
+    """
+    The same battle with the answers' places exchanged, the winner with them.
+
+    Args:
+        battle (`dict`): A row of [`BATTLE_FEATURES`]; the models and the winner may be missing.
+
+    Returns:
+        `dict`: A new row under the same id. Swapping twice gives the battle back.
+    """
+    swapped = dict(battle)
+    for one, other in (("response_a", "response_b"), ("model_a", "model_b")):
+        if one in battle:
+            swapped[one], swapped[other] = battle[other], battle[one]
+    if "winner" in battle:
+        swapped["winner"] = {"model_a": "model_b", "model_b": "model_a"}.get(battle["winner"], battle["winner"])
+    return swapped
+
+
+def first_prompt(battle: dict) -> str:
+    """
+    The first user turn with white space normalised: battles in which it is equal belong together, so that a
+    conversation and its continuation never stand on different sides of a split.
+    """
+    return " ".join((battle["prompt"][0] or "").split()) if battle["prompt"] else ""

@@ -1,0 +1,30 @@
+"""Accuracy of forecasts."""
+
+import datasets
+import evaluate
+import numpy as np
+
+_DESCRIPTION = """The share of battles in which the most probable class came true."""
+
+_INPUTS = """
+Args:
+    predictions (`list` of `list` of `float`): One probability a class, for each battle.
+    references (`list` of `int`): The index of the class that came true.
+Returns:
+    `accuracy` (`float`): 1 at best.
+"""
+
+
+class Accuracy(evaluate.Metric):
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation="",
+            inputs_description=_INPUTS,
+            features=datasets.Features(
+                {"predictions": datasets.List(datasets.Value("float64")), "references": datasets.Value("int64")}
+            ),
+        )
+
+    def _compute(self, predictions, references):
+        return {"accuracy": float(np.mean(np.argmax(predictions, axis=1) == np.asarray(references)))}

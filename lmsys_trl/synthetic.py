@@ -1,0 +1,214 @@
+"""
+Battles about checkable things, whose vote probabilities are known.
+
+Simulated models of different skill answer sums, spelling, lists and requests for a format, with faults from plain (a
+refusal, off the topic, the wrong language, cut off, the format ignored) to fine (a wrong digit, a missed item). The
+votes are drawn from probabilities that weigh the faults, so that the best possible log loss is known.
+"""
+
+import math
+from random import Random
+
+from .battle import WINNERS
+
+# How much a fault hurts, on the scale of log odds. Plain faults weigh most: they are what a small judge can learn.
+SEVERITY = {
+    "off_topic": 5.0,
+    "refusal": 4.5,
+    "wrong_language": 4.0,
+    "cut_off": 3.5,
+    "format_ignored": 2.5,
+    "wrong_detail": 2.0,
+    "missed_item": 1.5,
+}
+TIE_WEIGHT = 1.5  # against 1 for either of two equal answers: three of seven such votes are ties
+
+# Model -> share of its answers with a plain fault, with a fine one.
+SKILLS = {
+    "birch-large": (0.05, 0.15),
+    "cedar-chat": (0.10, 0.25),
+    "fern-mini": (0.75, 0.10),
+    "moss-tiny": (0.85, 0.05),
+}
+
+CATEGORIES = {
+    "fruits": ["apples", "pears", "plums", "figs", "cherries", "grapes", "melons", "lemons", "kiwis", "dates"],
+    "farm animals": ["cows", "pigs", "sheep", "goats", "horses", "ducks", "geese", "hens", "donkeys", "turkeys"],
+    "colours": ["red", "blue", "green", "yellow", "orange", "purple", "pink", "brown", "white", "black"],
+    "kitchen tools": ["knives", "spoons", "pans", "pots", "whisks", "sieves", "ladles", "graters", "tongs", "bowls"],
+    "trees": ["oaks", "pines", "birches", "willows", "maples", "elms", "cedars", "firs", "poplars", "beeches"],
+    "musical instruments": ["violins", "pianos", "flutes", "drums", "harps", "trumpets", "guitars", "cellos", "oboes", "lutes"],
+    "vegetables": ["carrots", "leeks", "onions", "beans", "peas", "turnips", "radishes", "beets", "cabbages", "celery"],
+    "pieces of clothing": ["shirts", "socks", "coats", "hats", "gloves", "scarves", "skirts", "belts", "boots", "vests"],
+}
+WORDS = ["garden", "winter", "bridge", "silver", "market", "candle", "forest", "window", "basket", "rocket", "harbor", "ladder", "mirror", "pencil", "summer", "thunder", "village", "whisper", "blanket", "chimney", "dolphin", "emerald", "feather", "gallery", "journey", "kitchen", "lantern", "meadow", "orchard", "pilgrim", "quarter", "raccoon", "sparrow", "teacher", "uniform", "volcano", "walnut", "almond", "beacon", "cactus", "dragon", "engine", "falcon", "hammer"]
+NUMBER_WORDS = {3: "three", 4: "four", 5: "five"}
+
+REFUSALS = (
+    "I'm sorry, but I can't help with that.",
+    "Sorry, I am not able to answer this question.",
+    "I cannot assist with this request.",
+    "As an assistant I must decline to answer.",
+)
+OFF_TOPIC = (
+    "The moon moves around the earth in about a month, and the tides follow it.",
+    "To bake bread you need flour, water, salt, yeast and some patience.",
+    "Football is played by two teams, and each has eleven players.",
+    "Trains are often late in winter because of snow on the tracks.",
+    "A good night's sleep keeps the body healthy and the mind fresh.",
+)
+FOREIGN = (
+    "Claro, la respuesta a tu pregunta es muy sencilla: {}",
+    "Gerne, die Antwort auf deine Frage lautet ganz einfach: {}",
+    "Bien sûr, voici la réponse à votre question: {}",
+)
+
+
+def make_battles(num_battles: int, seed: int | str = 0) -> list[dict]:
+    """
+    Args:
+        num_battles (`int`): How many battles.
+        seed (`int` or `str`): Battle `i` is a function of the seed and `i` alone.
+
+    Returns:
+        `list[dict]`: Rows of [`BATTLE_FEATURES`] with, besides, `probabilities`: the three chances, in the order of
+        `WINNERS`, from which the winner was drawn.
+    """
+    return [_make_battle(f"{seed}-{i}") for i in range(num_battles)]
+
+
+def vote_probabilities(severity_a: float, severity_b: float) -> tuple[float, float, float]:
+    """
+    Chances of A, B and tie for two answers with these faults: [Davidson's model](https://doi.org/10.1080/01621459.1970.10481082)
+    of paired comparisons with ties, with the severities as log strengths.
+    """
+    weights = (math.exp((severity_b - severity_a) / 2), math.exp((severity_a - severity_b) / 2), TIE_WEIGHT)
+    return tuple(weight / sum(weights) for weight in weights)
+
+
+def _make_battle(battle_id: str) -> dict:
+    random = Random(battle_id)
+    models = random.sample(sorted(SKILLS), 2)
+    num_rounds = random.choices((1, 2, 3), weights=(80, 15, 5))[0]
+    rounds = [_make_round(random, models) for _ in range(num_rounds)]
+    prompts, answers_a, answers_b, severities_a, severities_b = zip(*rounds, strict=True)
+    probabilities = vote_probabilities(sum(severities_a), sum(severities_b))
+    return {
+        "id": battle_id,
+        "source": "synthetic",
+        "model_a": models[0],
+        "model_b": models[1],
+        "prompt": list(prompts),
+        "response_a": list(answers_a),
+        "response_b": list(answers_b),
+        "winner": random.choices(WINNERS, weights=probabilities)[0],
+        "probabilities": list(probabilities),
+    }
+
+
+def _make_round(random: Random, models: list[str]) -> tuple[str, str, str, float, float]:
+    task = random.choice((_sum_task, _spelling_task, _list_task, _format_task))(random)
+    (answer_a, severity_a), (answer_b, severity_b) = (_answer(random, task, model) for model in models)
+    return task["prompt"], answer_a, answer_b, severity_a, severity_b
+
+
+def _answer(random: Random, task: dict, model: str) -> tuple[str, float]:
+    """An answer of a model, and how much its fault hurts (0 without one)."""
+    plain, fine = SKILLS[model]
+    chance = random.random()
+    if chance < plain:
+        fault = random.choice(["off_topic", "refusal", "wrong_language", "cut_off", *task["format_ignored"]])
+    elif chance < plain + fine:
+        fault = random.choice(sorted(task["fine"]))
+    else:
+        return random.choice(task["right"]), 0.0
+    if fault == "off_topic":
+        text = random.choice(OFF_TOPIC)
+    elif fault == "refusal":
+        text = random.choice(REFUSALS)
+    elif fault == "wrong_language":
+        text = random.choice(FOREIGN).format(task["short"])
+    elif fault == "cut_off":
+        text = random.choice(
+            ("Sure, let me see. To answer this, we first", "Of course! The answer to your ques", "Well, the")
+        )
+    elif fault == "format_ignored":
+        text = random.choice(task["format_ignored"][fault])
+    else:
+        text = random.choice(task["fine"][fault])
+    return text, SEVERITY[fault]
+
+
+def _say(short: str) -> list[str]:
+    return [short, f"The answer is {short}", f"Sure! It is {short}", f"That would be {short}"]
+
+
+def _sum_task(random: Random) -> dict:
+    numbers = [random.randint(11, 89) for _ in range(random.choice((2, 2, 3)))]
+    prompt = random.choice(("What is {}?", "Please work out {}.", "How much is {}?", "Add up: {}."))
+    wrong = sum(numbers) + random.choice((-10, -2, -1, 1, 2, 10))
+    return {
+        "prompt": prompt.format(" + ".join(map(str, numbers))),
+        "short": f"{sum(numbers)}.",
+        "right": _say(f"{sum(numbers)}."),
+        "fine": {"wrong_detail": _say(f"{wrong}.")},
+        "format_ignored": {},
+    }
+
+
+def _spelling_task(random: Random) -> dict:
+    word = random.choice(WORDS)
+    backwards = random.random() < 0.3
+    letters = word[::-1] if backwards else word
+    i = random.choice([i for i in range(1, len(word)) if letters[i] != letters[i - 1]])
+    wrong = letters[: i - 1] + letters[i] + letters[i - 1] + letters[i + 1 :]
+    spelled, misspelled, short_one = ("-".join(text) for text in (letters, wrong, letters[:i] + letters[i + 1 :]))
+    prompt = random.choice(("Spell the word {}{}, letter by letter.", "How do you spell {}{}, letter by letter?"))
+    return {
+        "prompt": prompt.format(word, " backwards" * backwards),
+        "short": f"{spelled}.",
+        "right": _say(f"{spelled}."),
+        "fine": {"wrong_detail": _say(f"{misspelled}."), "missed_item": _say(f"{short_one}.")},
+        "format_ignored": {
+            "format_ignored": [f"The word is {word}.", f"It is a word of {len(word)} letters: {word}."]
+        },
+    }
+
+
+def _list_task(random: Random) -> dict:
+    category = random.choice(sorted(CATEGORIES))
+    count = random.choice(sorted(NUMBER_WORDS))
+    items = random.sample(CATEGORIES[category], count)
+    intruder = random.choice(CATEGORIES[random.choice(sorted(set(CATEGORIES) - {category}))])
+    prompt = random.choice(("Name {} {}.", "Give me {} {}.", "List {} {}, please.", "Can you think of {} {}?"))
+    one_line = ", ".join
+    return {
+        "prompt": prompt.format(NUMBER_WORDS[count], category),
+        "short": f"{one_line(items)}.",
+        "right": [*_say(f"{one_line(items)}."), "\n".join(f"- {item}" for item in items)],
+        "fine": {
+            "missed_item": _say(f"{one_line(items[1:])}."),
+            "wrong_detail": _say(f"{one_line([intruder, *items[1:]])}."),
+        },
+        "format_ignored": {},
+    }
+
+
+def _format_task(random: Random) -> dict:
+    category = random.choice(sorted(CATEGORIES))
+    items = random.sample(CATEGORIES[category], 3)
+    wanted, right, ignored = random.choice(
+        (
+            ("in capital letters only", ", ".join(items).upper(), ", ".join(items)),
+            ("as a numbered list", "\n".join(f"{i}. {item}" for i, item in enumerate(items, 1)), " and ".join(items)),
+            ("as a JSON list", "[" + ", ".join(f'"{item}"' for item in items) + "]", " and ".join(items)),
+        )
+    )
+    prompt = random.choice(("Name three {}, {}.", "Write down three {}, {}.", "I need three {}, {}."))
+    return {
+        "prompt": prompt.format(category, wanted),
+        "short": ", ".join(items),
+        "right": [right],
+        "fine": {"missed_item": [right.replace(items[0], "").replace(items[0].upper(), "")]},
+        "format_ignored": {"format_ignored": [ignored, f"I would say {ignored}."]},
+    }

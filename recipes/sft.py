@@ -1,0 +1,163 @@
+"""
+Battles in, a judge out: trains a LoRA adapter whose answer letter forecasts the vote.
+
+    accelerate launch recipes/sft.py gemma.yaml --dataset_name data/battles --output_dir runs/judge
+
+Interrupted and started again with the same command it goes on from its last checkpoint.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from accelerate import PartialState
+from datasets import Dataset, load_from_disk
+from transformers import PreTrainedTokenizerBase
+from trl import ModelConfig, get_peft_config
+
+from lmsys_trl.base_models import base_folder, load_base
+from lmsys_trl.baselines import save_features
+from lmsys_trl.battle import swap_battle
+from lmsys_trl.config import parse_config, run_recipe
+from lmsys_trl.judge import JUDGE_FILE, describe_judge
+from lmsys_trl.provenance import provenance
+from lmsys_trl.rows import encode_battle, load_tokenizer
+from lmsys_trl.trainer import JudgeTrainer, TrainingConfig, last_complete_checkpoint
+
+
+@dataclass
+class JudgeConfig:
+    """What the judge learns from, and how it is used afterwards."""
+
+    dataset_name: str = field(metadata={"help": "A data set made by recipes/prepare.py."})
+    swap: Literal["none", "all"] = field(
+        default="none", metadata={"help": "`all`: every training battle in both orders of its answers."}
+    )
+    pad_token: str | None = field(
+        default=None, metadata={"help": "The token to pad with, where the tokenizer's own is its end token."}
+    )
+    base_model_id: str | None = field(
+        default=None, metadata={"help": "The base model's name on the Hub, where model_name_or_path is a folder."}
+    )
+    inference_max_length: int | None = field(
+        default=None, metadata={"help": "Tokens in a row at prediction (max_length unless told)."}
+    )
+    temperature: float = field(default=1.03, metadata={"help": "What the letters' logits are divided by."})
+
+
+def main():
+    judge_config, model_config, training, given = parse_config(JudgeConfig, ModelConfig, TrainingConfig)
+    output_dir = Path(training.output_dir)
+    if (output_dir / JUDGE_FILE).exists():
+        print(f"{output_dir} holds a finished judge. To train another one choose another --output_dir.")
+        return
+    base = base_folder(model_config.model_name_or_path, model_config.model_revision)
+    tokenizer = load_tokenizer(str(base), judge_config.pad_token)
+    battles = load_battles(judge_config.dataset_name)
+    rows = {
+        "train": encode(battles["train"], tokenizer, training.max_length, judge_config.swap),
+        "validation": encode(battles["validation"], tokenizer, training.max_length),
+    }
+    precision = {
+        "dtype": model_config.dtype,
+        "autocast": training.bf16,
+        "attn_implementation": model_config.attn_implementation,
+        "quantization": quantization(model_config),
+    }
+    if PartialState().is_main_process:
+        announce(given, rows)
+
+    trainer = JudgeTrainer(
+        model=load_base(base, model_config.dtype, model_config.attn_implementation, precision["quantization"]),
+        args=training,
+        train_dataset=rows["train"],
+        eval_dataset=rows["validation"] if training.eval_strategy != "no" else None,
+        processing_class=tokenizer,
+        peft_config=get_peft_config(model_config),
+    )
+    base_model_id = judge_config.base_model_id
+    if base_model_id is None and not Path(model_config.model_name_or_path).exists():
+        base_model_id = model_config.model_name_or_path
+    trainer.model.peft_config["default"].base_model_name_or_path = base_model_id
+    trainer.model.print_trainable_parameters()
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(output_dir))
+
+    trainer.save_model()
+    if PartialState().is_main_process:
+        (output_dir / "training_args.bin").unlink(missing_ok=True)  # a pickle
+        save_features(battles["train"], output_dir)
+        settings = describe_judge(
+            tokenizer,
+            base,
+            base_model_id,
+            training.max_length,
+            judge_config.inference_max_length or training.max_length,
+            judge_config.temperature,
+            precision,
+        )
+        settings |= {"dataset": {name: split._fingerprint for name, split in battles.items()}, **provenance(given)}
+        write_last(output_dir / JUDGE_FILE, settings)
+        print(f"The judge is in {output_dir}")
+
+
+def load_battles(folder: str):
+    if not (Path(folder) / "dataset_dict.json").is_file():
+        raise ValueError(
+            f"dataset_name: {folder} is no data set. Make it with recipes/prepare.py --output_dir {folder}"
+        )
+    return load_from_disk(folder)
+
+
+def encode(battles: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, swap: str = "none") -> Dataset:
+    """The last row of each battle, or of each battle and its swapped twin."""
+
+    def encode_batch(batch):
+        battles = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        if swap == "all":
+            battles = [either for battle in battles for either in (battle, swap_battle(battle))]
+        rows = [encode_battle(battle, tokenizer, max_length)[-1] for battle in battles]
+        return {key: [row[key] for row in rows] for key in rows[0]}
+
+    return battles.map(
+        encode_batch,
+        batched=True,
+        remove_columns=battles.column_names,
+        keep_in_memory=True,
+        load_from_cache_file=False,  # a cached row could be of another tokenizer or template
+        desc="Encoding",
+    )
+
+
+def quantization(model_config: ModelConfig) -> dict | None:
+    """The arguments of `BitsAndBytesConfig`, as they stand in judge.json too."""
+    if model_config.load_in_8bit:
+        return {"load_in_8bit": True}
+    if model_config.load_in_4bit:
+        return {
+            "load_in_4bit": True,
+            "bnb_4bit_compute_dtype": model_config.dtype,
+            "bnb_4bit_quant_type": model_config.bnb_4bit_quant_type,
+            "bnb_4bit_use_double_quant": model_config.use_bnb_nested_quant,
+            "bnb_4bit_quant_storage": model_config.bnb_4bit_quant_storage,
+        }
+    return None
+
+
+def announce(given: dict, rows: dict[str, Dataset]) -> None:
+    for key, value in given.items():
+        print(f"  {key}: {value}")
+    for name, split in rows.items():
+        lengths = [len(ids) for ids in split["input_ids"]]
+        print(f"{name}: {len(lengths)} rows, {sum(lengths)} tokens, the longest {max(lengths)}")
+
+
+def write_last(path: Path, content: dict) -> None:
+    """Write a file whole or not at all: its presence says that the run is finished."""
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+if __name__ == "__main__":
+    run_recipe(main)
