@@ -8,11 +8,12 @@ BASE := models/SmolLM2-135M-Instruct
 .PHONY: demo test style
 demo: $(VENV)/installed $(BASE)/config.json
 	$(BIN)/python recipes/synthesize.py --output_dir data/demo
-	$(BIN)/python recipes/prepare.py --sources data/demo/train.csv --output_dir data/demo/battles
+	$(BIN)/python recipes/prepare.py --sources data/demo/train.csv --validation_share 0.1 \
+		--output_dir data/demo/battles
 	$(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/sft.py smollm2.yaml \
 		--dataset_name data/demo/battles --output_dir $(DEMO)
 	$(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/predict.py \
-		--adapter $(DEMO) --test_file data/demo/test.csv --output_file $(DEMO)/submission.csv --tta swap
+		--adapter $(DEMO) --test_file data/demo/test.csv --output_file $(DEMO)/submission.csv
 	$(BIN)/python recipes/validate.py --adapter $(DEMO) --test_file data/demo/test.csv \
 		--known_probabilities data/demo/test_probabilities.csv --output_dir $(DEMO)/report
 

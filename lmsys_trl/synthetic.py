@@ -11,57 +11,55 @@ from random import Random
 
 from .battle import WINNERS
 
-# How much a fault hurts, on the scale of log odds. Plain faults weigh most: they are what a small judge can learn.
+# How much a fault hurts, on the scale of log odds.
 SEVERITY = {
-    "off_topic": 5.0,
-    "refusal": 4.5,
-    "wrong_language": 4.0,
-    "cut_off": 3.5,
-    "format_ignored": 2.5,
-    "wrong_detail": 2.0,
-    "missed_item": 1.5,
+    "refusal": 8.0,
+    "off_topic": 8.0,
+    "wrong_language": 7.0,
+    "cut_off": 6.0,
+    "format_ignored": 4.0,
+    "wrong_detail": 2.5,
+    "missed_item": 2.0,
 }
-TIE_WEIGHT = 1.5  # against 1 for either of two equal answers: three of seven such votes are ties
+PLAIN_FAULTS = {"refusal": 20, "off_topic": 1, "wrong_language": 1, "cut_off": 1, "format_ignored": 1}  # how often
+TIE_WEIGHT = 4.0  # against 1 for either of two equal answers: two thirds of such votes are ties
 
 # Model -> share of its answers with a plain fault, with a fine one.
 SKILLS = {
-    "birch-large": (0.05, 0.15),
-    "cedar-chat": (0.10, 0.25),
-    "fern-mini": (0.75, 0.10),
-    "moss-tiny": (0.85, 0.05),
+    "birch-large": (0.00, 0.10),
+    "cedar-chat": (0.05, 0.15),
+    "fern-mini": (0.90, 0.05),
+    "moss-tiny": (1.00, 0.00),
 }
 
 CATEGORIES = {
-    "fruits": ["apples", "pears", "plums", "figs", "cherries", "grapes", "melons", "lemons", "kiwis", "dates"],
-    "farm animals": ["cows", "pigs", "sheep", "goats", "horses", "ducks", "geese", "hens", "donkeys", "turkeys"],
-    "colours": ["red", "blue", "green", "yellow", "orange", "purple", "pink", "brown", "white", "black"],
-    "kitchen tools": ["knives", "spoons", "pans", "pots", "whisks", "sieves", "ladles", "graters", "tongs", "bowls"],
-    "trees": ["oaks", "pines", "birches", "willows", "maples", "elms", "cedars", "firs", "poplars", "beeches"],
-    "musical instruments": ["violins", "pianos", "flutes", "drums", "harps", "trumpets", "guitars", "cellos", "oboes", "lutes"],
-    "vegetables": ["carrots", "leeks", "onions", "beans", "peas", "turnips", "radishes", "beets", "cabbages", "celery"],
-    "pieces of clothing": ["shirts", "socks", "coats", "hats", "gloves", "scarves", "skirts", "belts", "boots", "vests"],
+    "fruits": "apples pears plums figs cherries grapes melons lemons kiwis dates".split(),
+    "farm animals": "cows pigs sheep goats horses ducks geese hens donkeys turkeys".split(),
+    "colours": "red blue green yellow orange purple pink brown white black".split(),
+    "kitchen tools": "knives spoons pans pots whisks sieves ladles graters tongs bowls".split(),
+    "trees": "oaks pines birches willows maples elms cedars firs poplars beeches".split(),
+    "musical instruments": "violins pianos flutes drums harps trumpets guitars cellos oboes lutes".split(),
+    "vegetables": "carrots leeks onions beans peas turnips radishes beets cabbages celery".split(),
+    "pieces of clothing": "shirts socks coats hats gloves scarves skirts belts boots vests".split(),
 }
-WORDS = ["garden", "winter", "bridge", "silver", "market", "candle", "forest", "window", "basket", "rocket", "harbor", "ladder", "mirror", "pencil", "summer", "thunder", "village", "whisper", "blanket", "chimney", "dolphin", "emerald", "feather", "gallery", "journey", "kitchen", "lantern", "meadow", "orchard", "pilgrim", "quarter", "raccoon", "sparrow", "teacher", "uniform", "volcano", "walnut", "almond", "beacon", "cactus", "dragon", "engine", "falcon", "hammer"]
+WORDS = (
+    "garden winter bridge silver market candle forest window basket rocket harbor ladder mirror pencil summer "
+    "thunder village whisper blanket chimney dolphin emerald feather gallery journey kitchen lantern meadow orchard "
+    "pilgrim quarter raccoon sparrow teacher uniform volcano walnut almond beacon cactus dragon engine falcon hammer"
+).split()
 NUMBER_WORDS = {3: "three", 4: "four", 5: "five"}
 
-REFUSALS = (
-    "I'm sorry, but I can't help with that.",
-    "Sorry, I am not able to answer this question.",
-    "I cannot assist with this request.",
-    "As an assistant I must decline to answer.",
-)
+REFUSALS = ("I'm sorry, but I can't help with that.", "I'm sorry, but I can't answer that question.")
 OFF_TOPIC = (
     "The moon moves around the earth in about a month, and the tides follow it.",
     "To bake bread you need flour, water, salt, yeast and some patience.",
     "Football is played by two teams, and each has eleven players.",
-    "Trains are often late in winter because of snow on the tracks.",
-    "A good night's sleep keeps the body healthy and the mind fresh.",
 )
 FOREIGN = (
     "Claro, la respuesta a tu pregunta es muy sencilla: {}",
     "Gerne, die Antwort auf deine Frage lautet ganz einfach: {}",
-    "Bien sûr, voici la réponse à votre question: {}",
 )
+CUT_OFF = ("Sure, let me see. To answer this, we first", "Of course! The answer to your ques")
 
 
 def make_battles(num_battles: int, seed: int | str = 0) -> list[dict]:
@@ -89,7 +87,7 @@ def vote_probabilities(severity_a: float, severity_b: float) -> tuple[float, flo
 def _make_battle(battle_id: str) -> dict:
     random = Random(battle_id)
     models = random.sample(sorted(SKILLS), 2)
-    num_rounds = random.choices((1, 2, 3), weights=(80, 15, 5))[0]
+    num_rounds = random.choices((1, 2, 3), weights=(92, 5, 3))[0]
     rounds = [_make_round(random, models) for _ in range(num_rounds)]
     prompts, answers_a, answers_b, severities_a, severities_b = zip(*rounds, strict=True)
     probabilities = vote_probabilities(sum(severities_a), sum(severities_b))
@@ -117,7 +115,8 @@ def _answer(random: Random, task: dict, model: str) -> tuple[str, float]:
     plain, fine = SKILLS[model]
     chance = random.random()
     if chance < plain:
-        fault = random.choice(["off_topic", "refusal", "wrong_language", "cut_off", *task["format_ignored"]])
+        faults = {fault: n for fault, n in PLAIN_FAULTS.items() if fault != "format_ignored" or task[fault]}
+        fault = random.choices(list(faults), weights=faults.values())[0]
     elif chance < plain + fine:
         fault = random.choice(sorted(task["fine"]))
     else:
@@ -129,11 +128,9 @@ def _answer(random: Random, task: dict, model: str) -> tuple[str, float]:
     elif fault == "wrong_language":
         text = random.choice(FOREIGN).format(task["short"])
     elif fault == "cut_off":
-        text = random.choice(
-            ("Sure, let me see. To answer this, we first", "Of course! The answer to your ques", "Well, the")
-        )
+        text = random.choice(CUT_OFF)
     elif fault == "format_ignored":
-        text = random.choice(task["format_ignored"][fault])
+        text = random.choice(task[fault])
     else:
         text = random.choice(task["fine"][fault])
     return text, SEVERITY[fault]
@@ -152,7 +149,7 @@ def _sum_task(random: Random) -> dict:
         "short": f"{sum(numbers)}.",
         "right": _say(f"{sum(numbers)}."),
         "fine": {"wrong_detail": _say(f"{wrong}.")},
-        "format_ignored": {},
+        "format_ignored": [],
     }
 
 
@@ -169,9 +166,7 @@ def _spelling_task(random: Random) -> dict:
         "short": f"{spelled}.",
         "right": _say(f"{spelled}."),
         "fine": {"wrong_detail": _say(f"{misspelled}."), "missed_item": _say(f"{short_one}.")},
-        "format_ignored": {
-            "format_ignored": [f"The word is {word}.", f"It is a word of {len(word)} letters: {word}."]
-        },
+        "format_ignored": [f"The word is {word}.", f"It is a word of {len(word)} letters: {word}."],
     }
 
 
@@ -190,7 +185,7 @@ def _list_task(random: Random) -> dict:
             "missed_item": _say(f"{one_line(items[1:])}."),
             "wrong_detail": _say(f"{one_line([intruder, *items[1:]])}."),
         },
-        "format_ignored": {},
+        "format_ignored": [],
     }
 
 
@@ -210,5 +205,5 @@ def _format_task(random: Random) -> dict:
         "short": ", ".join(items),
         "right": [right],
         "fine": {"missed_item": [right.replace(items[0], "").replace(items[0].upper(), "")]},
-        "format_ignored": {"format_ignored": [ignored, f"I would say {ignored}."]},
+        "format_ignored": [ignored, f"I would say {ignored}."],
     }

@@ -21,8 +21,8 @@ class TrainingConfig(SFTConfig):
         default_factory=lambda: not torch.accelerator.is_available(),
         metadata={"help": "Train on the CPU. The default where there is no accelerator."},
     )
-    gradient_checkpointing: bool = field(
-        default=False, metadata={"help": "Recompute activations in the backward pass: less memory, a third slower."}
+    gradient_checkpointing: bool | None = field(
+        default=None, metadata={"help": "Deprecated name of activation_checkpointing, which is off unless told."}
     )
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Leave NaN and infinite losses out of the logged loss."}

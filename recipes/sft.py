@@ -13,6 +13,7 @@ from typing import Literal
 
 from accelerate import PartialState
 from datasets import Dataset, load_from_disk
+from peft import PeftConfig
 from transformers import PreTrainedTokenizerBase
 from trl import ModelConfig, get_peft_config
 
@@ -40,6 +41,9 @@ class JudgeConfig:
     base_model_id: str | None = field(
         default=None, metadata={"help": "The base model's name on the Hub, where model_name_or_path is a folder."}
     )
+    lora_layers_to_transform: list[int] | None = field(
+        default=None, metadata={"help": "Adapt these layers only; those below the first need no backward pass."}
+    )
     inference_max_length: int | None = field(
         default=None, metadata={"help": "Tokens in a row at prediction (max_length unless told)."}
     )
@@ -48,6 +52,7 @@ class JudgeConfig:
 
 def main():
     judge_config, model_config, training, given = parse_config(JudgeConfig, ModelConfig, TrainingConfig)
+    model_config.use_peft = True  # a judge is an adapter
     output_dir = Path(training.output_dir)
     if (output_dir / JUDGE_FILE).exists():
         print(f"{output_dir} holds a finished judge. To train another one choose another --output_dir.")
@@ -65,6 +70,8 @@ def main():
         "attn_implementation": model_config.attn_implementation,
         "quantization": quantization(model_config),
     }
+    peft_config = get_peft_config(model_config)
+    peft_config.layers_to_transform = judge_config.lora_layers_to_transform
     if PartialState().is_main_process:
         announce(given, rows)
 
@@ -74,18 +81,17 @@ def main():
         train_dataset=rows["train"],
         eval_dataset=rows["validation"] if training.eval_strategy != "no" else None,
         processing_class=tokenizer,
-        peft_config=get_peft_config(model_config),
+        peft_config=peft_config,
     )
-    base_model_id = judge_config.base_model_id
-    if base_model_id is None and not Path(model_config.model_name_or_path).exists():
-        base_model_id = model_config.model_name_or_path
-    trainer.model.peft_config["default"].base_model_name_or_path = base_model_id
     trainer.model.print_trainable_parameters()
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(output_dir))
 
     trainer.save_model()
     if PartialState().is_main_process:
-        (output_dir / "training_args.bin").unlink(missing_ok=True)  # a pickle
+        base_model_id = judge_config.base_model_id
+        if base_model_id is None and not Path(model_config.model_name_or_path).exists():
+            base_model_id = model_config.model_name_or_path
+        tidy_adapter(trainer.model.peft_config["default"], output_dir, base_model_id)
         save_features(battles["train"], output_dir)
         settings = describe_judge(
             tokenizer,
@@ -150,6 +156,14 @@ def announce(given: dict, rows: dict[str, Dataset]) -> None:
     for name, split in rows.items():
         lengths = [len(ids) for ids in split["input_ids"]]
         print(f"{name}: {len(lengths)} rows, {sum(lengths)} tokens, the longest {max(lengths)}")
+
+
+def tidy_adapter(peft_config: PeftConfig, folder: Path, base_model_id: str | None) -> None:
+    """Name the base model as others know it, and drop what does not belong in an adapter."""
+    peft_config.base_model_name_or_path = base_model_id
+    peft_config.save_pretrained(folder)
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle
+    (folder / "README.md").unlink(missing_ok=True)  # a generic card, with the path of this machine's base model
 
 
 def write_last(path: Path, content: dict) -> None:

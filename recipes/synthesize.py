@@ -22,9 +22,9 @@ class SynthesizeConfig:
     """How many battles, and where they go."""
 
     output_dir: str = field(metadata={"help": "The folder for the three files."})
-    num_train: int = field(default=1000, metadata={"help": "Battles in train.csv."})
+    num_train: int = field(default=850, metadata={"help": "Battles in train.csv."})
     num_test: int = field(
-        default=300, metadata={"help": "Battles in test.csv, none with a first prompt of train.csv."}
+        default=250, metadata={"help": "Battles in test.csv, none with a first prompt of train.csv."}
     )
     seed: int = field(default=0, metadata={"help": "Another seed, other battles."})
 

@@ -1,0 +1,202 @@
+"""Every recipe as a user runs it, on a tiny model with random weights."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import REPOSITORY, build_base, recipe, write_votes
+from datasets import load_from_disk
+
+from lmsys_trl import Judge
+from lmsys_trl.synthetic import make_battles
+
+CPU = REPOSITORY / "accelerate_configs" / "cpu.yaml"
+TINY = [
+    "--model_name_or_path",
+    "models/tiny",
+    "--max_length",
+    "700",
+    "--bf16",
+    "false",
+    "--base_model_id",
+    "owner/tiny",
+]
+TINY += ["--lora_layers_to_transform", "1"]  # it has two layers
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with a base model, votes, a data set and a trained judge."""
+    folder = tmp_path_factory.mktemp("project")
+    build_base(folder / "models" / "tiny")
+    write_votes(folder / "votes.csv", make_battles(40))
+    write_votes(folder / "test.csv", make_battles(7, seed="test"))
+    recipe("prepare.py", "--sources", "votes.csv", "--output_dir", "data/battles", cwd=folder)
+    output = recipe("sft.py", "smollm2.yaml", *TINY, "--output_dir", "runs/judge", cwd=folder, launch=CPU)
+    assert "max_length: 700" in output and "The judge is in runs/judge" in output
+    return folder
+
+
+def test_prepare(project):
+    dataset = load_from_disk(str(project / "data" / "battles"))
+    assert {name: len(split) for name, split in dataset.items()}.keys() == {"train", "validation"}
+    assert sorted(dataset["train"]["id"] + dataset["validation"]["id"]) == sorted(b["id"] for b in make_battles(40))
+    record = json.loads((project / "data" / "battles" / "prepare.json").read_text())
+    assert record["sources"]["votes"]["battles"] == 40 and record["command"].startswith("recipes/prepare.py --sources")
+
+
+def test_prepare_tells_all_bad_files_and_leaves_the_old_data_set(project, tmp_path):
+    shutil.copytree(project / "data", tmp_path / "data")
+    (tmp_path / "one.csv").write_text("id,prompt\n1,[]\n")
+    before = (tmp_path / "data" / "battles" / "prepare.json").read_text()
+    output = recipe(
+        "prepare.py", "--sources", "one.csv", "two.csv", "--output_dir", "data/battles", cwd=tmp_path, fails=True
+    )
+    assert "one.csv: not a CSV file of battles" in output and "two.csv: there is no such file" in output
+    assert "Traceback" not in output
+    assert (tmp_path / "data" / "battles" / "prepare.json").read_text() == before
+    output = recipe("prepare.py", "--sources", "one.csv", "--output_dir", ".", cwd=tmp_path, fails=True)
+    assert "is no data set of this recipe" in output
+
+
+def test_what_a_finished_judge_consists_of(project):
+    judge = project / "runs" / "judge"
+    names = {path.name for path in judge.iterdir() if path.is_file()}
+    assert {"adapter_model.safetensors", "adapter_config.json", "judge.json", "baseline_features.parquet"} <= names
+    assert {"tokenizer.json", "tokenizer_config.json"} <= names
+    assert not {name for name in names if name.endswith((".bin", ".pt", ".pkl"))}
+    settings = json.loads((judge / "judge.json").read_text())
+    assert settings["base_model"]["id"] == "owner/tiny" and settings["max_length"] == 700
+    assert settings["temperature"] == 1.03 and settings["versions"]["trl"]
+    for name in ("judge.json", "adapter_config.json"):
+        assert str(project) not in (judge / name).read_text()
+    assert json.loads((judge / "adapter_config.json").read_text())["base_model_name_or_path"] == "owner/tiny"
+
+
+def test_a_finished_run_says_so(project):
+    before = (project / "runs" / "judge" / "adapter_model.safetensors").read_bytes()
+    output = recipe("sft.py", "smollm2.yaml", *TINY, "--output_dir", "runs/judge", cwd=project)
+    assert "runs/judge holds a finished judge" in output
+    assert (project / "runs" / "judge" / "adapter_model.safetensors").read_bytes() == before
+
+
+def test_mistakes_are_told_before_anything_is_loaded(project):
+    output = recipe("sft.py", "smollm2.yaml", "--learning_rte", "1", "--max_length", "long", cwd=project, fails=True)
+    assert "sft.py: 2 mistakes:" in output and "Did you mean learning_rate?" in output and "max_length: " in output
+    assert "Traceback" not in output
+    output = recipe("sft.py", "smollm2.yaml", *TINY, "--dataset_name", "none", cwd=project, fails=True)
+    assert "dataset_name: none is no data set" in output and "Traceback" not in output
+    output = recipe("sft.py", "smollm2.yaml", "--model_name_or_path", "models/none", cwd=project, fails=True)
+    assert "base model models/none: there is no such folder" in output and "Traceback" not in output
+
+
+def test_submission(project):
+    common = ["--adapter", "runs/judge", "--test_file", "test.csv", "--tta", "swap"]
+    recipe("predict.py", *common, "--output_file", "submission.csv", cwd=project, launch=CPU)
+    submission = pd.read_csv(project / "submission.csv")
+    assert list(submission.columns) == ["id", "winner_model_a", "winner_model_b", "winner_tie"]
+    assert list(submission["id"]) == [battle["id"] for battle in make_battles(7, seed="test")]
+    assert np.allclose(submission.iloc[:, 1:].sum(axis=1), 1, atol=1e-12)
+
+    two = project / "two.yaml"
+    two.write_text(CPU.read_text().replace('"NO"', "MULTI_CPU").replace("num_processes: 1", "num_processes: 2"))
+    recipe("predict.py", *common, "--output_file", "all.parquet", cwd=project, launch=two)
+    predictions = pd.read_parquet(project / "all.parquet")
+    assert list(predictions["order"]) == ["ab", "ba", "mean"] * 7
+    assert list(predictions["winner"][::3]) == [battle["winner"] for battle in make_battles(7, seed="test")]
+    mean = predictions[predictions["order"] == "mean"]
+    assert np.allclose(mean.iloc[:, 2:5], submission.iloc[:, 1:], atol=1e-6)  # in whatever processes
+
+
+def test_predict_answers_every_id_of_a_broken_file(project):
+    (project / "broken.csv").write_text(
+        'id,prompt,response_a,response_b\nx,"[null]","[null]","[null]"\ny,[],[],[]\nz,oops,"[""a""]","[""a"",""b""]"\n'
+    )
+    output = recipe(
+        "predict.py", "--adapter", "runs/judge", "--test_file", "broken.csv", "--output_file", "out.csv", cwd=project
+    )
+    assert "missing turns, filled with empty text" in output
+    assert list(pd.read_csv(project / "out.csv")["id"]) == ["x", "y", "z"]
+    output = recipe(
+        "predict.py", "--adapter", "runs/judge", "--test_file", "test.csv", "--output_file", "x.txt", cwd=project,
+        fails=True,
+    )  # fmt: skip
+    assert "expected a name that ends in .csv or .parquet" in output
+
+
+def test_validation_report(project):
+    known = pd.DataFrame([b["probabilities"] for b in make_battles(7, seed="test")])
+    known.columns = ["winner_model_a", "winner_model_b", "winner_tie"]
+    known.insert(0, "id", [b["id"] for b in make_battles(7, seed="test")])
+    known.to_csv(project / "known.csv", index=False)
+    recipe(
+        "validate.py", "--adapter", "runs/judge", "--test_file", "test.csv", "--known_probabilities", "known.csv",
+        "--output_dir", "reports/judge", cwd=project,
+    )  # fmt: skip
+    metrics = json.loads((project / "reports" / "judge" / "metrics.json").read_text())
+    four = {"log_loss", "accuracy", "brier_score", "ece"}
+    assert metrics.keys() >= four | {"flip_rate", "num_battles", "baselines"}
+    assert metrics["baselines"].keys() == {"uniform", "class_prior", "logistic_regression"}
+    assert all(scores.keys() == four for scores in metrics["baselines"].values())
+    assert metrics["num_battles"] == 7 and metrics["baselines"]["uniform"]["log_loss"] == pytest.approx(np.log(3))
+    assert "fitted on the judge's" in metrics["baselines_fitted"]
+
+    predictions = pd.read_parquet(project / "reports" / "judge" / "predictions.parquet")
+    given = predictions[predictions["order"] == "ab"]
+    labels = [["model_a", "model_b", "tie"].index(winner) for winner in given["winner"]]
+    chosen = given.iloc[:, 2:5].to_numpy()[range(7), labels]
+    assert metrics["log_loss"] == pytest.approx(-np.log(chosen).mean())
+    page = (project / "reports" / "judge" / "report.html").read_text()
+    assert "http" not in page.replace("http-equiv", "") and page.count("data:image/png;base64,") == 2
+    assert "<script" not in page
+
+    recipe(
+        "validate.py", "--adapter", "runs/judge", "--dataset_name", "data/battles", "--output_dir", "reports/split",
+        cwd=project,
+    )  # fmt: skip
+    metrics = json.loads((project / "reports" / "split" / "metrics.json").read_text())
+    assert metrics["num_battles_with_a_training_prompt"] == 0
+
+
+def test_python(project, monkeypatch):
+    monkeypatch.chdir(project)
+    judge = Judge.from_pretrained("runs/judge")
+    forecast = judge.predict(prompt=["p"], response_a=["a"], response_b=["b"])
+    assert forecast.keys() == {"winner_model_a", "winner_model_b", "winner_tie"}
+    assert sum(forecast.values()) == pytest.approx(1)
+    # In both orders the forecast of the exchanged battle is the exchanged forecast.
+    one = judge.predict(prompt="p", response_a="a", response_b="b", tta="swap")
+    other = judge.predict(prompt="p", response_a="b", response_b="a", tta="swap")
+    assert one["winner_model_a"] == pytest.approx(other["winner_model_b"])
+
+
+def train_until_killed(command, project, seconds):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(
+        command, cwd=project, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    process_over = time.monotonic() + seconds
+    while time.monotonic() < process_over and not list(
+        (project / "runs" / "killed").glob("checkpoint-*/trainer_state.json")
+    ):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_and_started_again_equals_never_killed(project):
+    arguments = ["smollm2.yaml", *TINY, "--per_device_train_batch_size", "2", "--save_steps", "3"]
+    recipe("sft.py", *arguments, "--output_dir", "runs/whole", cwd=project)
+    command = [sys.executable, REPOSITORY / "recipes" / "sft.py", *arguments, "--output_dir", "runs/killed"]
+    train_until_killed([str(word) for word in command], project, seconds=60)
+    assert not (project / "runs" / "killed" / "judge.json").exists()
+    recipe("sft.py", *arguments, "--output_dir", "runs/killed", cwd=project)
+    whole, killed = (project / "runs" / name / "adapter_model.safetensors" for name in ("whole", "killed"))
+    assert whole.read_bytes() == killed.read_bytes()
