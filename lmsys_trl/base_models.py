@@ -13,8 +13,8 @@ MODELS_FOLDER = Path("models")
 FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]  # no pickles
 # What another model of the same family must share, so that an adapter's matrices fit.
 ARCHITECTURE_KEYS = (
-    "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "vocab_size",
+    "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads",
 )  # fmt: skip
 
 
@@ -33,8 +33,8 @@ def base_folder(name_or_path: str, revision: str | None = None) -> Path:
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(
-                f"base model {name_or_path}: there is no such folder, and the Hub does not give it: {reason}. Make the "
-                "folder (recipes/fetch.py makes that of smollm2.yaml), or set HF_TOKEN if the model asks for consent"
+                f"base model {name_or_path}: there is no such folder, and the Hub gives none: {reason}. Make "
+                "the folder (recipes/fetch.py makes that of smollm2.yaml), or set HF_TOKEN if the model asks for consent"
             ) from error
     if not (folder / "config.json").is_file():
         raise ValueError(f"base model {name_or_path}: {folder} has no config.json")

@@ -24,7 +24,6 @@ _STYLE = {  # what people see at a glance, besides the length
     "headings_and_bold": re.compile(r"^#|\*\*", re.MULTILINE),
     "code": re.compile(r"```"),
     "digits": re.compile(r"\d"),
-    "apologies": re.compile(r"\b(?:sorry|cannot|can't|unable|as an ai)\b", re.IGNORECASE),
 }
 
 

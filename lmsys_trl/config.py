@@ -4,6 +4,7 @@ import dataclasses
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -74,12 +75,14 @@ def parse_config(*classes: type, argv: list[str] | None = None) -> tuple:
 
 def run_recipe(main: Callable[[], None]) -> None:
     """Run a recipe: mistakes of the user end in their message and exit code 1, all others in their traceback."""
+    # One library tells another; nobody can act on it here.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     try:
         main()
     except ValueError as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve().parent
-        package = Path(__file__).resolve().parent
-        if raised_in == package or package in raised_in.parents:
+        ours = (Path(__file__).resolve().parent, Path(sys.argv[0]).resolve().parent)
+        if any(raised_in.is_relative_to(folder) for folder in ours):
             sys.exit(f"{Path(sys.argv[0]).name}: {error}")
         raise
 

@@ -37,8 +37,8 @@ def validation_groups(groups: list[str], winners: list[str], share: float, seed:
                 missing[winner] -= count
     if not 0 < len(chosen) < len(wins_of_group):
         raise ValueError(
-            f"cannot split {len(groups)} battles with {len(wins_of_group)} different first prompts into two sides with "
-            f"validation_share={share}: battles with the same first prompt stay together. Add battles with other "
+            f"cannot split {len(groups)} battles with {len(wins_of_group)} different first prompts into two sides "
+            f"with validation_share={share}: battles with the same first prompt stay together. Add battles with other "
             "prompts, or change the share"
         )
     return chosen

@@ -1,7 +1,7 @@
 """
 An adapter and a CSV in, a submission out.
 
-    accelerate launch recipes/predict.py --adapter runs/judge --test_file test.csv --output_file submission.csv --tta swap
+    accelerate launch recipes/predict.py --adapter runs/judge --test_file test.csv --output_file submission.csv
 """
 
 from dataclasses import dataclass, field

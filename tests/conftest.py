@@ -121,9 +121,9 @@ def run(*command, cwd: Path, fails: bool = False, **environment) -> str:
     return output
 
 
-def recipe(name: str, *arguments, cwd: Path, launch: str | None = None, **options) -> str:
-    """Run a recipe, or `accelerate launch` it with a configuration file."""
+def recipe(name: str, *arguments, cwd: Path, launch: list | None = None, **options) -> str:
+    """Run a recipe, or `accelerate launch` it with some options."""
     start = [sys.executable]
-    if launch:
-        start = [Path(sys.executable).with_name("accelerate"), "launch", "--config_file", launch]
+    if launch is not None:
+        start = [Path(sys.executable).with_name("accelerate"), "launch", *launch]
     return run(*start, REPOSITORY / "recipes" / name, *arguments, cwd=cwd, **options)

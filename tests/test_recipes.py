@@ -39,15 +39,16 @@ def project(tmp_path_factory):
     write_votes(folder / "votes.csv", make_battles(40))
     write_votes(folder / "test.csv", make_battles(7, seed="test"))
     recipe("prepare.py", "--sources", "votes.csv", "--output_dir", "data/battles", cwd=folder)
-    output = recipe("sft.py", "smollm2.yaml", *TINY, "--output_dir", "runs/judge", cwd=folder, launch=CPU)
+    output = recipe("sft.py", "smollm2.yaml", *TINY, "--output_dir", "runs/judge", cwd=folder, launch=[])
     assert "max_length: 700" in output and "The judge is in runs/judge" in output
     return folder
 
 
 def test_prepare(project):
     dataset = load_from_disk(str(project / "data" / "battles"))
-    assert {name: len(split) for name, split in dataset.items()}.keys() == {"train", "validation"}
-    assert sorted(dataset["train"]["id"] + dataset["validation"]["id"]) == sorted(b["id"] for b in make_battles(40))
+    assert dataset.keys() == {"train", "validation"}
+    ids = [*dataset["train"]["id"], *dataset["validation"]["id"]]
+    assert sorted(ids) == sorted(battle["id"] for battle in make_battles(40))
     record = json.loads((project / "data" / "battles" / "prepare.json").read_text())
     assert record["sources"]["votes"]["battles"] == 40 and record["command"].startswith("recipes/prepare.py --sources")
 
@@ -99,7 +100,7 @@ def test_mistakes_are_told_before_anything_is_loaded(project):
 
 def test_submission(project):
     common = ["--adapter", "runs/judge", "--test_file", "test.csv", "--tta", "swap"]
-    recipe("predict.py", *common, "--output_file", "submission.csv", cwd=project, launch=CPU)
+    recipe("predict.py", *common, "--output_file", "submission.csv", cwd=project, launch=["--config_file", CPU])
     submission = pd.read_csv(project / "submission.csv")
     assert list(submission.columns) == ["id", "winner_model_a", "winner_model_b", "winner_tie"]
     assert list(submission["id"]) == [battle["id"] for battle in make_battles(7, seed="test")]
@@ -107,7 +108,7 @@ def test_submission(project):
 
     two = project / "two.yaml"
     two.write_text(CPU.read_text().replace('"NO"', "MULTI_CPU").replace("num_processes: 1", "num_processes: 2"))
-    recipe("predict.py", *common, "--output_file", "all.parquet", cwd=project, launch=two)
+    recipe("predict.py", *common, "--output_file", "all.parquet", cwd=project, launch=["--config_file", two])
     predictions = pd.read_parquet(project / "all.parquet")
     assert list(predictions["order"]) == ["ab", "ba", "mean"] * 7
     assert list(predictions["winner"][::3]) == [battle["winner"] for battle in make_battles(7, seed="test")]
@@ -175,6 +176,20 @@ def test_python(project, monkeypatch):
     one = judge.predict(prompt="p", response_a="a", response_b="b", tta="swap")
     other = judge.predict(prompt="p", response_a="b", response_b="a", tta="swap")
     assert one["winner_model_a"] == pytest.approx(other["winner_model_b"])
+
+
+def test_four_bits(project):
+    """QLoRA as in gemma.yaml, on the CPU: trains, and its judge.json loads the base in 4 bits again."""
+    build_base(project / "models" / "wide", hidden_size=64, intermediate_size=128)
+    recipe(
+        "sft.py", "smollm2.yaml", *TINY[2:], "--model_name_or_path", "models/wide", "--load_in_4bit", "--dtype", "bfloat16",
+        "--output_dir", "runs/four_bits", cwd=project,
+    )  # fmt: skip
+    settings = json.loads((project / "runs" / "four_bits" / "judge.json").read_text())
+    assert settings["precision"]["quantization"]["bnb_4bit_quant_type"] == "nf4"
+    judge = Judge.from_pretrained(project / "runs" / "four_bits", str(project / "models" / "wide"))
+    assert judge.model.get_base_model().is_loaded_in_4bit
+    assert sum(judge.predict(prompt=["p"], response_a=["a"], response_b=["b"]).values()) == pytest.approx(1)
 
 
 def train_until_killed(command, project, seconds):

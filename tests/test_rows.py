@@ -48,7 +48,8 @@ C. Tie"""  # noqa: E501
 GEMMA2 = (
     ["<bos>", "<start_of_turn>", "user", "\n"]
     + ["Here", "▁are", "▁two", "▁question", "-", "answer", "ing", "▁dialogues", ".", "▁Compare", "▁two", "▁models"]
-    + ["'", "▁performance", "▁on", "▁answering", "▁questions", ",", "▁determine", "▁which", "▁is", "▁better", ".", "\n"]
+    + ["'", "▁performance", "▁on", "▁answering", "▁questions", ",", "▁determine", "▁which", "▁is", "▁better", "."]
+    + ["\n"]
     + ["#", "Prompt", "1", "\n", "Hi", "\n", "#", "Response", "\n", "##", "Model", "▁A", "\n", "Hello"]
     + ["\n", "##", "Model", "▁B", "\n", "Hey", "<", "eos", "><", "|", "e", "ot", "_", "id", "|>", "\n\n"]
     + ["#", "Prompt", "2", "\n", "Bye", "\n", "#", "Response", "\n", "##", "Model", "▁A", "\n", "None"]
@@ -58,7 +59,8 @@ GEMMA2 = (
 )
 LLAMA3 = (
     ["<|begin_of_text|>", "<|start_header_id|>", "user", "<|end_header_id|>", "ĊĊ"]
-    + ["Here", "Ġare", "Ġtwo", "Ġquestion", "-", "ans", "w", "ering", "Ġdialog", "ues", ".", "ĠCompare", "Ġtwo", "Ġmodels", "'"]
+    + ["Here", "Ġare", "Ġtwo", "Ġquestion", "-", "ans", "w", "ering", "Ġdialog", "ues", "."]
+    + ["ĠCompare", "Ġtwo", "Ġmodels", "'"]
     + ["Ġperformance", "Ġon", "Ġanswering", "Ġquestions", ",", "Ġdetermine", "Ġwhich", "Ġis", "Ġbetter", ".Ċ"]
     + ["#", "Prompt", "1", "Ċ", "Hi", "Ċ", "#", "Response", "Ċ", "##", "Model", "ĠA", "Ċ", "Hello"]
     + ["Ċ", "##", "Model", "ĠB", "Ċ", "Hey", "<", "eos", "><", "|", "e", "ot", "_id", "|", ">", "ĊĊ"]

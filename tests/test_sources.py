@@ -70,7 +70,7 @@ def test_any_text_survives(tmp_path_factory, turns):
     cell = json.dumps(turns)
     path = write(tmp_path_factory.mktemp("any") / "votes.csv", row(prompt=cell, a=cell, b=cell))
     (battle,), _ = read_kaggle_csv(path)
-    surrogates = {code: "\ufffd" for code in range(0xD800, 0xE000)}
+    surrogates = dict.fromkeys(range(55296, 57344), "�")
     assert battle["prompt"] == [turn if turn is None else turn.translate(surrogates) for turn in turns]
 
 

@@ -4,8 +4,8 @@ import datasets
 import evaluate
 import numpy as np
 
-_DESCRIPTION = """How far confidence and accuracy are apart: battles are put into 10 bins by the probability of their most probable
-class; the distance between its mean and the accuracy in each bin is averaged, weighted by battles
+_DESCRIPTION = """How far confidence and accuracy are apart: battles are put into 10 bins by the probability of
+their most probable class; the distance between its mean and the accuracy in each bin is averaged, weighted by battles
 (Guo et al., https://arxiv.org/abs/1706.04599)."""
 
 _INPUTS = """

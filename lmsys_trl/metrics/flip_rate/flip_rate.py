@@ -9,7 +9,7 @@ _DESCRIPTION = """The share of battles whose most probable class changes when th
 _INPUTS = """
 Args:
     predictions (`list` of `list` of `float`): Probabilities of A, B and tie in the order given.
-    references (`list` of `list` of `float`): The same battles' with the answers exchanged, B's chance put back in its own place.
+    references (`list` of `list` of `float`): Those of the exchanged answers, B's chance put back in its own place.
 Returns:
     `flip_rate` (`float`): 0 at best.
 """
