@@ -34,7 +34,7 @@ def base_folder(name_or_path: str, revision: str | None = None) -> Path:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(
                 f"base model {name_or_path}: there is no such folder, and the Hub gives none: {reason}. Make "
-                "the folder (recipes/fetch.py makes that of smollm2.yaml), or set HF_TOKEN if the model asks for consent"
+                "the folder (recipes/fetch.py makes that of smollm2.yaml), or set HF_TOKEN if the model is gated"
             ) from error
     if not (folder / "config.json").is_file():
         raise ValueError(f"base model {name_or_path}: {folder} has no config.json")

@@ -1,5 +1,7 @@
 """What a battle is, and what exchanging its two answers means."""
 
+import re
+
 from datasets import Features, List, Value
 
 WINNERS = ("model_a", "model_b", "tie")  # the order of every triple of probabilities in this project
@@ -35,6 +37,11 @@ def swap_battle(battle: dict) -> dict:
     if "winner" in battle:
         swapped["winner"] = {"model_a": "model_b", "model_b": "model_a"}.get(battle["winner"], battle["winner"])
     return swapped
+
+
+def replace_surrogates(text: str) -> tuple[str, int]:
+    """The text with each lone surrogate, which no tokenizer or file takes, as U+FFFD, and how many there were."""
+    return re.subn("[\ud800-\udfff]", "\ufffd", text)
 
 
 def first_prompt(battle: dict) -> str:

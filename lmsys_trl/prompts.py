@@ -1,5 +1,7 @@
 """The words of the prompt. A change of any word is a new version, since judges are trained on the exact tokens."""
 
+from .battle import replace_surrogates
+
 PROMPT_VERSION = "lmsys-38th-v1"  # the prompt of the 38th place in LMSYS - Chatbot Arena Human Preference Predictions
 
 INSTRUCTION = (
@@ -17,4 +19,4 @@ def round_scaffold(k: int) -> tuple[str, str, str, str]:
 
 def turn_text(turn: str | None) -> str:
     """What stands for a turn: a null or an empty one is written `None`."""
-    return turn or "None"
+    return replace_surrogates(turn)[0] if turn else "None"

@@ -94,12 +94,15 @@ def encode_battle(battle: dict, tokenizer: PreTrainedTokenizerBase, max_length: 
         where the answer begins.
 
     Raises:
-        ValueError: If the turns differ in number, or `max_length` leaves no room for the fixed parts.
+        ValueError: If the turns differ in number, the winner is unknown, or `max_length` leaves no room for the fixed parts.
     """
     frame = _frame(tokenizer, tokenizer.chat_template)
-    completion = []
-    if battle.get("winner") is not None:
-        completion = [frame.letters[battle["winner"]], tokenizer.eos_token_id]
+    completion, winner = [], battle.get("winner")
+    if winner is not None:
+        if winner not in frame.letters:
+            expected = ", ".join(frame.letters)
+            raise ValueError(f"battle {battle.get('id')}: winner {winner!r} is none of {expected}, and not None")
+        completion = [frame.letters[winner], tokenizer.eos_token_id]
     rows = []
     for rounds in _rows_of_rounds(battle, tokenizer, max_length):
         ids = list(frame.head)

@@ -2,11 +2,10 @@
 
 import csv
 import json
-import re
 from collections import Counter
 from pathlib import Path
 
-from .battle import WINNERS
+from .battle import WINNERS, replace_surrogates
 
 TURN_COLUMNS = ("prompt", "response_a", "response_b")
 WINNER_COLUMNS = tuple(f"winner_{winner}" for winner in WINNERS)
@@ -137,7 +136,7 @@ def _read_turn(turn, changes: Counter) -> str:
 
 
 def _clean(text: str, changes: Counter) -> str:
-    text, num_replaced = re.subn("[\ud800-\udfff]", "\ufffd", text)
+    text, num_replaced = replace_surrogates(text)
     if num_replaced:
         changes["lone surrogates, replaced by U+FFFD"] += num_replaced
     return text

@@ -8,9 +8,9 @@ def validation_groups(groups: list[str], winners: list[str], share: float, seed:
     """
     Choose whole groups for validation, so that each winner's share of the battles is the same on both sides.
 
-    Groups are visited in the order of a hash of their text and taken while that brings the numbers of wins of A, of
-    B and of ties nearer to their targets. So the choice depends on the set of battles and the seed only, never on
-    the order of rows.
+    Groups are visited in the order of a hash of their text, and taken, or given back, where that brings the numbers
+    of wins of A, of B and of ties nearer to their targets, until no group does. So the choice depends on the set of
+    battles and the seed only, never on the order of rows.
 
     Args:
         groups (`list[str]`): One group a battle.
@@ -28,13 +28,17 @@ def validation_groups(groups: list[str], winners: list[str], share: float, seed:
     for group, winner in zip(groups, winners, strict=True):
         wins_of_group[group][winner] += 1
     missing = {winner: share * count for winner, count in Counter(winners).items()}
-    chosen = set()
-    for group in sorted(wins_of_group, key=lambda group: sha256(f"{seed} {group}".encode()).digest()):
-        wins = wins_of_group[group]
-        if sum(missing[w] ** 2 - (missing[w] - n) ** 2 for w, n in wins.items()) > 0:
-            chosen.add(group)
-            for winner, count in wins.items():
-                missing[winner] -= count
+    chosen, changed = set(), True
+    order = sorted(wins_of_group, key=lambda group: sha256(f"{seed} {group}".encode()).digest())
+    while changed:
+        changed = False
+        for group in order:
+            wins, sign = wins_of_group[group], -1 if group in chosen else 1
+            if sum(missing[w] ** 2 - (missing[w] - sign * n) ** 2 for w, n in wins.items()) > 1e-9:
+                chosen ^= {group}
+                changed = True
+                for winner, count in wins.items():
+                    missing[winner] -= sign * count
     if not 0 < len(chosen) < len(wins_of_group):
         raise ValueError(
             f"cannot split {len(groups)} battles with {len(wins_of_group)} different first prompts into two sides "

@@ -182,8 +182,8 @@ def test_four_bits(project):
     """QLoRA as in gemma.yaml, on the CPU: trains, and its judge.json loads the base in 4 bits again."""
     build_base(project / "models" / "wide", hidden_size=64, intermediate_size=128)
     recipe(
-        "sft.py", "smollm2.yaml", *TINY[2:], "--model_name_or_path", "models/wide", "--load_in_4bit", "--dtype", "bfloat16",
-        "--output_dir", "runs/four_bits", cwd=project,
+        "sft.py", "smollm2.yaml", *TINY[2:], "--model_name_or_path", "models/wide", "--load_in_4bit",
+        "--dtype", "bfloat16", "--output_dir", "runs/four_bits", cwd=project,
     )  # fmt: skip
     settings = json.loads((project / "runs" / "four_bits" / "judge.json").read_text())
     assert settings["precision"]["quantization"]["bnb_4bit_quant_type"] == "nf4"

@@ -191,6 +191,13 @@ def test_no_room_is_an_error(tokenizer):
         encode_battle(TWO_ROUNDS, tokenizer, max_length=100)
     with pytest.raises(ValueError, match="battle 1: prompt, response_a and response_b have 2, 1 and 2 turns"):
         encode_battle({**TWO_ROUNDS, "response_a": ["x"]}, tokenizer, max_length=1000)
+    with pytest.raises(ValueError, match="battle 1: winner 'A' is none of model_a, model_b, tie"):
+        encode_battle({**TWO_ROUNDS, "winner": "A"}, tokenizer, max_length=1000)
+
+
+def test_a_lone_surrogate_is_replaced(tokenizer):
+    (row,) = encode_battle({**TWO_ROUNDS, "response_a": ["a\ud83d", None]}, tokenizer, max_length=1000)
+    assert "##Model A\na\ufffd\n" in tokenizer.decode(row["input_ids"])
 
 
 def test_tokenizers_that_cannot_judge(assets):
