@@ -18,13 +18,15 @@ ARCHITECTURE_KEYS = (
 )  # fmt: skip
 
 
-def base_folder(name_or_path: str, revision: str | None = None) -> Path:
+def base_folder(name_or_path: str | None, revision: str | None = None) -> Path:
     """
     The folder with a base model's files: a folder as it is, a Hub id through the Hub's cache.
 
     Raises:
         ValueError: If there is neither.
     """
+    if name_or_path is None:
+        raise ValueError("model_name_or_path: missing. A folder with a base model, or its name on the Hub")
     if Path(name_or_path).is_dir():
         folder = Path(name_or_path)
     else:

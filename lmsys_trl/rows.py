@@ -94,7 +94,8 @@ def encode_battle(battle: dict, tokenizer: PreTrainedTokenizerBase, max_length: 
         where the answer begins.
 
     Raises:
-        ValueError: If the turns differ in number, the winner is unknown, or `max_length` leaves no room for the fixed parts.
+        ValueError: If the turns differ in number, the winner is unknown, or `max_length` leaves no room for the
+            fixed parts.
     """
     frame = _frame(tokenizer, tokenizer.chat_template)
     completion, winner = [], battle.get("winner")

@@ -64,19 +64,14 @@ def main():
         "train": encode(battles["train"], tokenizer, training.max_length, judge_config.swap),
         "validation": encode(battles["validation"], tokenizer, training.max_length),
     }
-    precision = {
-        "dtype": model_config.dtype,
-        "autocast": training.bf16,
-        "attn_implementation": model_config.attn_implementation,
-        "quantization": quantization(model_config),
-    }
+    quantization = quantization_of(model_config)
     peft_config = get_peft_config(model_config)
     peft_config.layers_to_transform = judge_config.lora_layers_to_transform
     if PartialState().is_main_process:
         announce(given, rows)
 
     trainer = JudgeTrainer(
-        model=load_base(base, model_config.dtype, model_config.attn_implementation, precision["quantization"]),
+        model=load_base(base, model_config.dtype, model_config.attn_implementation, quantization),
         args=training,
         train_dataset=rows["train"],
         eval_dataset=rows["validation"] if training.eval_strategy != "no" else None,
@@ -97,10 +92,15 @@ def main():
             tokenizer,
             base,
             base_model_id,
-            training.max_length,
-            judge_config.inference_max_length or training.max_length,
-            judge_config.temperature,
-            precision,
+            max_length=training.max_length,
+            inference_max_length=judge_config.inference_max_length or training.max_length,
+            temperature=judge_config.temperature,
+            precision={
+                "dtype": model_config.dtype,
+                "autocast": training.bf16,
+                "attn_implementation": model_config.attn_implementation,
+                "quantization": quantization,
+            },
         )
         settings |= {"dataset": {name: split._fingerprint for name, split in battles.items()}, **provenance(given)}
         write_last(output_dir / JUDGE_FILE, settings)
@@ -135,7 +135,7 @@ def encode(battles: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
     )
 
 
-def quantization(model_config: ModelConfig) -> dict | None:
+def quantization_of(model_config: ModelConfig) -> dict | None:
     """The arguments of `BitsAndBytesConfig`, as they stand in judge.json too."""
     if model_config.load_in_8bit:
         return {"load_in_8bit": True}
