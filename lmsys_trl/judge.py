@@ -67,8 +67,9 @@ class Judge:
     >>> from lmsys_trl import Judge
 
     >>> judge = Judge.from_pretrained("runs/demo")
-    >>> judge.predict(prompt=["What is 2 + 2?"], response_a=["4."], response_b=["I cannot help with that."])
-    {'winner_model_a': 0.87, 'winner_model_b': 0.02, 'winner_tie': 0.11}
+    >>> refusal = "I'm sorry, but I can't help with that."
+    >>> judge.predict(prompt=["What is 2 + 2?"], response_a=["It is 4."], response_b=[refusal])
+    {'winner_model_a': 0.8726186648942842, 'winner_model_b': 0.029178741053617147, 'winner_tie': 0.09820259405209865}
     ```
     """
 

@@ -68,7 +68,7 @@ def main():
     peft_config = get_peft_config(model_config)
     peft_config.layers_to_transform = judge_config.lora_layers_to_transform
     if PartialState().is_main_process:
-        announce(given, rows)
+        announce(given, rows, training.world_size)
 
     trainer = JudgeTrainer(
         model=load_base(base, model_config.dtype, model_config.attn_implementation, quantization),
@@ -150,9 +150,10 @@ def quantization_of(model_config: ModelConfig) -> dict | None:
     return None
 
 
-def announce(given: dict, rows: dict[str, Dataset]) -> None:
+def announce(given: dict, rows: dict[str, Dataset], num_processes: int) -> None:
     for key, value in given.items():
         print(f"  {key}: {value}")
+    print(f"processes: {num_processes}")
     for name, split in rows.items():
         lengths = [len(ids) for ids in split["input_ids"]]
         print(f"{name}: {len(lengths)} rows, {sum(lengths)} tokens, the longest {max(lengths)}")

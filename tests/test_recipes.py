@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from conftest import REPOSITORY, build_base, recipe, write_votes
 from datasets import load_from_disk
+from safetensors.torch import load_file
 
 from lmsys_trl import Judge
 from lmsys_trl.synthetic import make_battles
@@ -36,6 +37,9 @@ def project(tmp_path_factory):
     """A folder with a base model, votes, a data set and a trained judge."""
     folder = tmp_path_factory.mktemp("project")
     build_base(folder / "models" / "tiny")
+    # accelerate starts several processes for this type only; with use_cpu they run on the CPU, over gloo.
+    two = CPU.read_text().replace('distributed_type: "NO"', "distributed_type: MULTI_GPU")
+    (folder / "two.yaml").write_text(two.replace("num_processes: 1", "num_processes: 2"))
     write_votes(folder / "votes.csv", make_battles(40))
     write_votes(folder / "test.csv", make_battles(7, seed="test"))
     recipe("prepare.py", "--sources", "votes.csv", "--output_dir", "data/battles", cwd=folder)
@@ -106,9 +110,14 @@ def test_submission(project):
     assert list(submission["id"]) == [battle["id"] for battle in make_battles(7, seed="test")]
     assert np.allclose(submission.iloc[:, 1:].sum(axis=1), 1, atol=1e-12)
 
-    two = project / "two.yaml"
-    two.write_text(CPU.read_text().replace('"NO"', "MULTI_CPU").replace("num_processes: 1", "num_processes: 2"))
-    recipe("predict.py", *common, "--output_file", "all.parquet", cwd=project, launch=["--config_file", two])
+    recipe(
+        "predict.py",
+        *common,
+        "--output_file",
+        "all.parquet",
+        cwd=project,
+        launch=["--config_file", project / "two.yaml"],
+    )
     predictions = pd.read_parquet(project / "all.parquet")
     assert list(predictions["order"]) == ["ab", "ba", "mean"] * 7
     assert list(predictions["winner"][::3]) == [battle["winner"] for battle in make_battles(7, seed="test")]
@@ -176,6 +185,20 @@ def test_python(project, monkeypatch):
     one = judge.predict(prompt="p", response_a="a", response_b="b", tta="swap")
     other = judge.predict(prompt="p", response_a="b", response_b="a", tta="swap")
     assert one["winner_model_a"] == pytest.approx(other["winner_model_b"])
+
+
+def test_one_process_or_two_make_the_same_step(project):
+    """A step of SGD with learning rate 1 is the gradient: 8 battles in one process, or 4 in each of two."""
+    arguments = ["smollm2.yaml", *TINY, "--optim", "sgd", "--learning_rate", "1.0", "--max_grad_norm", "0"]
+    arguments += ["--max_steps", "1", "--warmup_steps", "0"]
+    adapters = {}
+    for name, rows, config in (("one", 8, CPU), ("two", 4, project / "two.yaml")):
+        batch = ["--per_device_train_batch_size", rows, "--output_dir", f"runs/{name}"]
+        output = recipe("sft.py", *arguments, *batch, cwd=project, launch=["--config_file", config])
+        assert f"processes: {1 if name == 'one' else 2}" in output
+        adapters[name] = load_file(project / "runs" / name / "adapter_model.safetensors")
+    for name, one in adapters["one"].items():
+        assert (one - adapters["two"][name]).norm() <= 1e-5 * one.norm(), name
 
 
 def test_four_bits(project):
