@@ -219,7 +219,7 @@ def test_tokenizers_that_cannot_judge(assets):
         load_tokenizer(str(assets / "tokenizers" / "llama3.1"), pad_token="<nothing>")
 
 
-def test_a_template_that_dates_its_rows(assets, tokenizer):
+def test_a_template_that_dates_its_rows():
     """Llama-3.1's own template writes today's date into the system turn unless it is told one."""
     dated = build_tokenizer()
     dated.chat_template = "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}{{ date_string }}\n" + CHATML  # fmt: skip # noqa: E501
