@@ -20,9 +20,7 @@ def provenance(configuration: dict) -> dict:
     command = [f"recipes/{Path(sys.argv[0]).name}", *sys.argv[1:]]
     return {
         "command": shlex.join(command),
-        "configuration": {
-            key: str(value) if isinstance(value, Path) else value for key, value in configuration.items()
-        },
+        "configuration": configuration,
         "versions": {package: version(package) for package in PACKAGES},
     }
 

@@ -57,7 +57,8 @@ def main():
     figures = report_figures(predictions, list(table["group"]), baselines, known)
     num_seen = 0 if training is None else int(table["group"].isin(set(training["group"])).sum())
     figures |= {"baselines_fitted": fitted_on, "num_battles_with_a_training_prompt": num_seen}
-    figures |= {"data_fingerprint": fingerprint, **provenance(given)}
+    record = {"data_fingerprint": fingerprint, **provenance(given)}
+    figures |= record
 
     output_dir = Path(config.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -74,7 +75,7 @@ def main():
             "temperature": judge.settings["temperature"],
             "baselines": fitted_on,
             "num_seen": num_seen,
-            "details": json.dumps(provenance(given) | {"data_fingerprint": fingerprint}, indent=2),
+            "details": json.dumps(record, indent=2),
         },
     )
     save_predictions(predictions, output_dir / "predictions.parquet")
