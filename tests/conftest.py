@@ -3,14 +3,19 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before any library reads it: no test leaves the machine
+# Before any library reads it: no test leaves the machine, or a trace in its caches.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf-")
 
 import pytest
 import torch
+from hub_server import LoopbackHub
 from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -27,6 +32,10 @@ CHATML = (
 settings.register_profile("tests", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("tests")
 torch.set_num_threads(1)
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +114,12 @@ def write_votes(path: Path, battles: list[dict]) -> Path:
 @pytest.fixture(scope="session")
 def votes(tmp_path_factory) -> Path:
     return write_votes(tmp_path_factory.mktemp("votes") / "votes.csv", make_battles(40))
+
+
+@pytest.fixture
+def hub():
+    with LoopbackHub() as hub:
+        yield hub
 
 
 def run(*command, cwd: Path, fails: bool = False, **environment) -> str:
