@@ -5,9 +5,9 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+
+from .hub import download_repository
 
 MODELS_FOLDER = Path("models")
 FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]  # no pickles
@@ -31,12 +31,11 @@ def base_folder(name_or_path: str | None, revision: str | None = None) -> Path:
         folder = Path(name_or_path)
     else:
         try:
-            folder = Path(snapshot_download(name_or_path, revision=revision, allow_patterns=FILES))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
+            folder = download_repository(name_or_path, "model", revision, FILES)
+        except ValueError as error:
             raise ValueError(
-                f"base model {name_or_path}: there is no such folder, and the Hub gives none: {reason}. Make "
-                "the folder (recipes/fetch.py makes that of smollm2.yaml), or set HF_TOKEN if the model is gated"
+                f"base model {name_or_path}: there is no such folder, and as a {error}. Make the folder "
+                "(recipes/fetch.py makes that of smollm2.yaml)"
             ) from error
     if not (folder / "config.json").is_file():
         raise ValueError(f"base model {name_or_path}: {folder} has no config.json")

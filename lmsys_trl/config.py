@@ -40,7 +40,7 @@ def parse_config(*classes: type, argv: list[str] | None = None) -> tuple:
         for field in dataclasses.fields(cls):
             if field.init:
                 fields[field.name], owner[field.name] = field, cls
-                hints[field.name] = get_type_hints(cls)[field.name]
+                hints[field.name] = get_type_hints(cls, include_extras=True)[field.name]
     if "--help" in argv or "-h" in argv:
         print(_help(classes, fields, owner))
         sys.exit(0)
@@ -137,13 +137,21 @@ def _check(value, field: dataclasses.Field, hint):
         except ValidationError as failure:
             error = error or failure
     else:
-        raise ValueError(" or ".join(dict.fromkeys(detail["msg"].lower() for detail in error.errors())))
+        raise ValueError(" or ".join(dict.fromkeys(map(_told, error.errors()))))
     if isinstance(value, bool) and not isinstance(checked, bool):
         raise ValueError("input should not be true or false")
     choices = field.metadata.get("choices")
     if choices and checked not in choices:
         raise ValueError(f"input should be one of {', '.join(map(str, choices))}")
     return checked
+
+
+def _told(detail: dict) -> str:
+    """What pydantic found, with its place where that is an entry of a list."""
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    entry, *key = detail["loc"] or [None]
+    return ": ".join([f"entry {entry + 1}", *map(str, key[:1]), message]) if isinstance(entry, int) else message
 
 
 def _help(classes: tuple, fields: dict, owner: dict) -> str:

@@ -15,14 +15,24 @@ def provenance(configuration: dict) -> dict:
         configuration (`dict`): The values that were given, as returned by [`parse_config`].
 
     Returns:
-        `dict`: The command, the configuration and the versions of the packages.
+        `dict`: The command, the configuration and the versions of the packages. Of paths on this machine only the
+        names are left, since artefacts are passed on.
     """
-    command = [f"recipes/{Path(sys.argv[0]).name}", *sys.argv[1:]]
+    command = [f"recipes/{Path(sys.argv[0]).name}", *without_folders(sys.argv[1:])]
     return {
         "command": shlex.join(command),
-        "configuration": configuration,
+        "configuration": without_folders(configuration),
         "versions": {package: version(package) for package in PACKAGES},
     }
+
+
+def without_folders(value):
+    """A value of a configuration with the names of absolute paths only."""
+    if isinstance(value, dict):
+        return {key: without_folders(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [without_folders(entry) for entry in value]
+    return Path(value).name if isinstance(value, str) and Path(value).expanduser().is_absolute() else value
 
 
 def file_fingerprint(path: str | Path) -> str:

@@ -97,81 +97,131 @@ def encode_battle(battle: dict, tokenizer: PreTrainedTokenizerBase, max_length: 
         ValueError: If the turns differ in number, the winner is unknown, or `max_length` leaves no room for the
             fixed parts.
     """
+    return encode_battles([battle], tokenizer, max_length)[0]
+
+
+def encode_battles(battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[list[dict]]:
+    """The rows of each battle, as from [`encode_battle`]. All texts are tokenized in one call, each of them once."""
     frame = _frame(tokenizer, tokenizer.chat_template)
-    completion, winner = [], battle.get("winner")
-    if winner is not None:
-        if winner not in frame.letters:
-            expected = ", ".join(frame.letters)
-            raise ValueError(f"battle {battle.get('id')}: winner {winner!r} is none of {expected}, and not None")
-        completion = [frame.letters[winner], tokenizer.eos_token_id]
-    rows = []
-    for rounds in _rows_of_rounds(battle, tokenizer, max_length):
-        ids = list(frame.head)
-        for k, texts in rounds:
-            for scaffold, text in zip(_scaffold(tokenizer, k), [*texts, []], strict=True):
-                ids += scaffold
-                ids += text
-        ids += frame.tail
-        rows.append({"input_ids": ids + completion, "labels": [IGNORED] * len(ids) + completion})
-    return rows
+    texts = list(dict.fromkeys(text for battle in battles for one_round in _rounds(battle) for text in one_round))
+    ids = dict(zip(texts, _tokenize(texts, tokenizer)["input_ids"], strict=True))
+    encoded = []
+    for battle in battles:
+        completion, winner = [], battle.get("winner")
+        if winner is not None:
+            if winner not in frame.letters:
+                expected = ", ".join(frame.letters)
+                raise ValueError(f"battle {battle.get('id')}: winner {winner!r} is none of {expected}, and not None")
+            completion = [frame.letters[winner], tokenizer.eos_token_id]
+        rounds = [tuple(ids[text] for text in one_round) for one_round in _rounds(battle)]
+        rows = []
+        for row in _pack(rounds, tokenizer, max_length):
+            row_ids = list(frame.head)
+            for k, lengths in row:
+                scaffold = _scaffold(tokenizer, k + 1)
+                for piece, text, length in zip(scaffold, rounds[k], lengths, strict=False):
+                    row_ids += piece
+                    row_ids += text if length == len(text) else text[:length]
+                row_ids += scaffold[-1]
+            row_ids += frame.tail
+            rows.append({"input_ids": row_ids + completion, "labels": [IGNORED] * len(row_ids) + completion})
+        encoded.append(rows)
+    return encoded
 
 
-def battle_to_conversations(battle: dict, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[dict]:
+def battles_to_conversations(
+    battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[list[dict]]:
     """
-    The rows of [`encode_battle`] in words, as prompt-completion conversations.
+    The rows of [`encode_battle`] in words, as prompt-completion conversations for trl's `SFTTrainer`.
 
     Returns:
-        `list[dict]`: One conversation a row: `prompt` with the user message, `completion` with the letter (empty
-        without a winner). A text that was cut in the midst of a character keeps that character.
+        `list[list[dict]]`: For each battle one conversation a row: `prompt` with the user message, `completion` with
+        the letter (empty without a winner), and `num_tokens` of the row with both. A text that was cut in the midst
+        of a character keeps that character.
     """
-    letter = LETTERS.get(battle.get("winner"))
-    conversations = []
-    for rounds in _rows_of_rounds(battle, tokenizer, max_length):
-        message = INSTRUCTION
-        for k, texts in rounds:
-            turns = [
-                battle[column][k - 1] if battle[column] else None for column in ("prompt", "response_a", "response_b")
-            ]
-            words = [_beginning(turn_text(turn), len(ids), tokenizer) for turn, ids in zip(turns, texts, strict=True)]
-            message += "".join(sum(zip(round_scaffold(k), [*words, ""], strict=True), ()))
-        conversations.append(
-            {
-                "prompt": [{"role": "user", "content": message + OPTIONS}],
-                "completion": [{"role": "assistant", "content": letter}] if letter else [],
-            }
-        )
-    return conversations
+    frame = _frame(tokenizer, tokenizer.chat_template)
+    texts = list(dict.fromkeys(text for battle in battles for one_round in _rounds(battle) for text in one_round))
+    offsets = dict(zip(texts, _tokenize(texts, tokenizer, return_offsets_mapping=True)["offset_mapping"], strict=True))
+    converted = []
+    for battle in battles:
+        letter = LETTERS.get(battle.get("winner"))
+        rounds = _rounds(battle)
+        conversations = []
+        for row in _pack([[offsets[text] for text in one_round] for one_round in rounds], tokenizer, max_length):
+            message, num_tokens = INSTRUCTION, len(frame.head) + len(frame.tail) + 2 * bool(letter)
+            for k, lengths in row:
+                pieces = round_scaffold(k + 1)
+                for piece, text, length in zip(pieces, rounds[k], lengths, strict=False):
+                    message += piece + _beginning(text, offsets[text], length)
+                message += pieces[-1]
+                num_tokens += sum(map(len, _scaffold(tokenizer, k + 1))) + sum(lengths)
+            conversations.append(
+                {
+                    "prompt": [{"role": "user", "content": message + OPTIONS}],
+                    "completion": [{"role": "assistant", "content": letter}] if letter else [],
+                    "num_tokens": num_tokens,
+                }
+            )
+        converted.append(conversations)
+    return converted
 
 
-def _rows_of_rounds(battle: dict, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[list[tuple]]:
-    """Rows as lists of (number of the round, [ids of the prompt, of answer A, of answer B])."""
+def _rounds(battle: dict) -> list[tuple[str, str, str]]:
     turns = [battle[column] or [None] for column in ("prompt", "response_a", "response_b")]
     if len({len(column) for column in turns}) > 1:
         raise ValueError(
             f"battle {battle.get('id')}: prompt, response_a and response_b have {len(turns[0])}, {len(turns[1])} and "
             f"{len(turns[2])} turns; they must have as many"
         )
-    texts = [turn_text(turn) for one_round in zip(*turns, strict=True) for turn in one_round]
-    ids = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    return [tuple(turn_text(turn) for turn in one_round) for one_round in zip(*turns, strict=True)]
+
+
+def _tokenize(texts: list[str], tokenizer: PreTrainedTokenizerBase, **options):
+    return tokenizer(
+        texts,
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        verbose=False,
+        **options,
+    )
+
+
+def _pack(rounds: list[tuple], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[list[tuple]]:
     frame = _frame(tokenizer, tokenizer.chat_template)
     room = max_length - len(frame.head) - len(frame.tail) - 2  # the letter and the end token
+    scaffolds = [sum(map(len, _scaffold(tokenizer, k + 1))) for k in range(len(rounds))]
+    if scaffolds[-1] > room:
+        raise ValueError(
+            f"max_length={max_length} is too short: the fixed parts take {max_length - room + scaffolds[-1]}"
+        )
+    return pack_rounds([tuple(map(len, one_round)) for one_round in rounds], scaffolds, room)
 
+
+def pack_rounds(lengths: list[tuple[int, int, int]], scaffolds: list[int], room: int) -> list[list[tuple]]:
+    """
+    Share rounds out over rows, from the last one backwards.
+
+    Args:
+        lengths (`list[tuple[int, int, int]]`): Of each round's prompt and answers.
+        scaffolds (`list[int]`): What stands around each round.
+        room (`int`): The longest row.
+
+    Returns:
+        `list[list[tuple]]`: Rows of pairs: the round's place, and how much of its three texts is kept.
+    """
     rows, left = [], 0
-    for k in range(len(turns[0]), 0, -1):
-        parts = ids[3 * k - 3 : 3 * k]
-        scaffold = sum(map(len, _scaffold(tokenizer, k)))
-        if scaffold > room:
-            raise ValueError(
-                f"max_length={max_length} is too short: the fixed parts take {max_length - room + scaffold}"
-            )
-        needed = scaffold + sum(map(len, parts))
+    for k in range(len(lengths) - 1, -1, -1):
+        kept = lengths[k]
+        needed = scaffolds[k] + sum(kept)
         if needed > room:
-            parts = [part[:n] for part, n in zip(parts, cut_lengths(*map(len, parts), room - scaffold), strict=True)]
-            needed = scaffold + sum(map(len, parts))
+            kept = cut_lengths(*kept, room - scaffolds[k])
+            needed = scaffolds[k] + sum(kept)
         if not rows or needed > left:
             rows.insert(0, [])
             left = room
-        rows[0].insert(0, (k, parts))
+        rows[0].insert(0, (k, kept))
         left -= needed
     return rows
 
@@ -191,10 +241,7 @@ def cut_lengths(prompt: int, response_a: int, response_b: int, room: int) -> tup
     return kept_prompt + more_prompt, kept_a + more_a, kept_b + more_b
 
 
-def _beginning(text: str, num_tokens: int, tokenizer: PreTrainedTokenizerBase) -> str:
-    offsets = tokenizer(
-        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
-    )["offset_mapping"]
+def _beginning(text: str, offsets: list[tuple[int, int]], num_tokens: int) -> str:
     return text if num_tokens == len(offsets) else text[: offsets[num_tokens - 1][1] if num_tokens else 0]
 
 

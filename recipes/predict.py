@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from lmsys_trl.config import parse_config, run_recipe
 from lmsys_trl.judge import Judge
 from lmsys_trl.predictions import predictions_table, save_predictions, save_submission
-from lmsys_trl.sources import read_kaggle_csv
+from lmsys_trl.sources import read_battles
 
 
 @dataclass
@@ -22,7 +22,7 @@ class PredictConfig:
     """Which judge predicts what, and how."""
 
     adapter: str = field(metadata={"help": "The output folder of recipes/sft.py."})
-    test_file: str = field(metadata={"help": "A CSV file in the columns of the competition's test.csv."})
+    test_file: str = field(metadata={"help": "Battles in any format of recipes/prepare.py, with votes or not."})
     output_file: str = field(
         metadata={"help": "*.csv: a Kaggle submission. *.parquet: all orders, with votes and lengths."}
     )
@@ -38,7 +38,7 @@ def main():
     output_file = Path(config.output_file)
     if output_file.suffix not in (".csv", ".parquet"):
         raise ValueError(f"output_file: expected a name that ends in .csv or .parquet, found {output_file.name}")
-    battles, changes = read_kaggle_csv(config.test_file, patient=True)
+    battles, changes = read_battles(config.test_file, patient=True)
     state = PartialState()
     if state.is_main_process:
         print(f"{config.test_file}: {len(battles)} battles", *(f"({n} {change})" for change, n in changes.items()))

@@ -1,97 +1,263 @@
 """
-Votes in, battles out: reads Kaggle-format CSV files and writes a `DatasetDict` with `train` and `validation`.
+Votes in, battles out: reads votes from any number of sources, cleans them, keeps a ledger of what it changed, splits
+them without a leak, and writes a data set with its card, which `datasets.load_dataset` reads.
 
+    python recipes/prepare.py arena.yaml --output_dir data/arena
     python recipes/prepare.py --sources a.csv b.csv --output_dir data/battles
 """
 
 import json
 import shutil
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from datasets import Dataset, DatasetDict
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from datasets import Dataset
 
-from lmsys_trl.battle import BATTLE_FEATURES, WINNERS, first_prompt
+from lmsys_trl import preparation
+from lmsys_trl.battle import WINNERS
+from lmsys_trl.cards import (
+    contamination_statement,
+    dataset_card,
+    plots,
+    sources_not_to_pass_on,
+    split_statement,
+)
 from lmsys_trl.config import parse_config, run_recipe
-from lmsys_trl.provenance import file_fingerprint, provenance
-from lmsys_trl.sources import read_kaggle_csv
-from lmsys_trl.splits import validation_groups
+from lmsys_trl.duplicates import VOTE
+from lmsys_trl.hub import push_folder
+from lmsys_trl.prompts import PROMPT_VERSION
+from lmsys_trl.provenance import file_fingerprint, provenance, without_folders
+from lmsys_trl.sources import Ledger, Sources, read_battles, read_source
+from lmsys_trl.store import open_texts, replaced_folder, store_battles, write_parquet, write_removed
+
+TEXTS = "texts.arrow"
+RECORD = "prepare.json"
 
 
 @dataclass
 class PrepareConfig:
-    """Where the votes are and how they are split."""
+    """Where the votes are, what becomes of them, and how they are split."""
 
-    sources: list[str] = field(metadata={"help": "CSV files in the columns of the competition's train.csv."})
+    sources: Sources = field(metadata={"help": "Paths of votes, or in a YAML a list of path, format, sample, swap..."})
     output_dir: str = field(metadata={"help": "The folder that becomes the data set."})
-    validation_share: float = field(default=0.2, metadata={"help": "Share of the battles in validation."})
-    seed: int = field(default=42, metadata={"help": "Another seed, another validation set."})
+    duplicates: Literal["keep", "first", "soft"] = field(
+        default="keep",
+        metadata={"help": "Several votes on one item in a source: all, the first, or one row with their shares."},
+    )
+    near_duplicates: float | None = field(
+        default=0.8,
+        metadata={"help": "Similarity (Jaccard) from which first prompts belong together; null: equal only."},
+    )
+    validation_share: float = field(default=0.2, metadata={"help": "Share of the battles in validation; 0 for none."})
+    validation_size: int | None = field(default=None, metadata={"help": "Their number, in place of the share."})
+    validation_sources: list[str] | None = field(
+        default=None, metadata={"help": "Names of the sources that validation is made of (all unless told)."}
+    )
+    validation_ids: str | None = field(
+        default=None, metadata={"help": "In place of share and size: a file with the ids in validation, one a line."}
+    )
+    num_folds: int | None = field(default=None, metadata={"help": "Number this many folds of the training battles."})
+    contamination: list[str] | None = field(
+        default=None, metadata={"help": "Other files: which of their rows are in the data already?"}
+    )
+    conversations: bool = field(
+        default=False, metadata={"help": "Also write the rows as conversations for SFTTrainer."}
+    )
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "For conversations: a tokenizer's folder or Hub id."}
+    )
+    pad_token: str | None = field(
+        default=None, metadata={"help": "For conversations: as in the YAML of its base model."}
+    )
+    max_length: int = field(default=2048, metadata={"help": "For conversations: tokens in a row at most."})
+    rows: Literal["last", "all"] = field(default="last", metadata={"help": "For conversations: which of a battle."})
+    push_to_hub: str | None = field(default=None, metadata={"help": "owner/name: push data and card to the Hub."})
+    private: bool = field(default=True, metadata={"help": "Whether a new repository is for its owner only."})
+    publish_despite_license: list[str] | None = field(
+        default=None,
+        metadata={"help": "Names of sources that are pushed though their licence forbids it or is unknown."},
+    )
+    seed: int = field(default=42, metadata={"help": "Another seed, other samples and another split."})
 
 
 def main():
     config, given = parse_config(PrepareConfig)
-    refuse_foreign_folder(Path(config.output_dir))
-    battles, counts = read_sources(config.sources)
-    splits = split(battles, config.validation_share, config.seed)
-    save(splits, Path(config.output_dir), {"sources": counts, **provenance(given)})
-    for name, rows in splits.items():
-        winners = Counter(battle["winner"] for battle in rows)
-        print(f"{name}: {len(rows)} battles,", ", ".join(f"{winners[w] / len(rows):.1%} {w}" for w in WINNERS))
-    print(f"Written to {config.output_dir}")
+    check(config)
+    with replaced_folder(Path(config.output_dir), mark=RECORD) as folder:
+        ledger = Ledger()
+        battles = store_battles(read_all(config.sources, ledger), folder / TEXTS)
+        refuse_to_publish(config)
+        texts = open_texts(folder / TEXTS)
+        clean(battles, config, ledger)
+        preparation.group(battles, texts, config.near_duplicates)
+        split(battles, config)
+        preparation.fold(battles, config.num_folds, config.seed)
+        rows = preparation.with_swaps(battles, {s.name: s.swap for s in config.sources if s.swap}, config.seed)
+        write_battles(rows, texts, folder)
+        write_removed(ledger.removed, battles, texts, folder / "removed.parquet")
+        known = write_contamination(battles, texts, config, folder)
+        token_lengths = write_conversations(config, folder)
+        write_card(rows, texts, config, ledger, known, token_lengths, provenance(as_given(given)), folder)
+        (folder / TEXTS).unlink()
+    announce(rows, config.output_dir)
+    if config.push_to_hub:
+        message = f"{len(rows)} battles"
+        print("Pushed:", push_folder(Path(config.output_dir), config.push_to_hub, "dataset", config.private, message))
 
 
-def read_sources(paths: list[str]) -> tuple[list[dict], dict]:
-    """All battles, and for the record what was read from each file. All bad files are told at once."""
-    battles, counts, errors = [], {}, []
-    for path in paths:
-        source = Path(path).stem
-        if source in counts:
-            errors.append(f"{path}: another source is named {source} too. Rename one, since names tell sources apart")
-            continue
-        counts[source] = {}
+def check(config: PrepareConfig) -> None:
+    """All that is wrong with the configuration and can be known before anything is read."""
+    names = [source.name for source in config.sources]
+    unknown = set(config.validation_sources or []) - set(names)
+    problems = {
+        "sources: there is none": not names,
+        f"sources: names tell them apart, but {', '.join(names)} are not all different. Set name": len(set(names))
+        < len(names),
+        f"validation_share: expected at least 0 and less than 1, found {config.validation_share}": not 0
+        <= config.validation_share
+        < 1,
+        f"near_duplicates: expected more than 0 and less than 1, found {config.near_duplicates}": (
+            config.near_duplicates is not None and not 0 < config.near_duplicates < 1
+        ),
+        f"num_folds: expected 2 or more, found {config.num_folds}": (config.num_folds or 2) < 2,
+        f"validation_sources: there is no source {', '.join(sorted(unknown))}": bool(unknown),
+        "conversations: need a tokenizer": config.conversations and config.tokenizer is None,
+    }
+    if any(problems.values()):
+        raise ValueError("\n  ".join(["", *(problem for problem, found in problems.items() if found)]))
+
+
+def read_all(sources: Sources, ledger: Ledger) -> Iterator[dict]:
+    """The battles of all sources. All bad sources are told at once."""
+    errors = []
+    for source in sources:
         try:
-            rows, changes = read_kaggle_csv(path)
+            yield from read_source(source, ledger)
         except ValueError as error:
             errors.append(str(error))
-            continue
-        battles += rows
-        counts[source] = {"battles": len(rows), "sha256": file_fingerprint(path), "changes": dict(changes)}
-        print(f"{source}: {len(rows)} battles", *(f"({count} {change})" for change, count in changes.items()))
     if errors:
         raise ValueError("\n".join([*errors, "Nothing was written."]))
-    return battles, counts
 
 
-def split(battles: list[dict], share: float, seed: int) -> dict[str, list[dict]]:
-    """Battles with the same first prompt stay together, and each winner has its share on both sides."""
-    if not 0 < share < 1:
-        raise ValueError(f"validation_share: expected a number between 0 and 1, found {share}")
-    groups = [first_prompt(battle) for battle in battles]
-    held_out = validation_groups(groups, [battle["winner"] for battle in battles], share, seed)
-    splits = {"train": [], "validation": []}
-    for battle, group in zip(battles, groups, strict=True):
-        splits["validation" if group in held_out else "train"].append(battle)
-    return splits
+def refuse_to_publish(config: PrepareConfig) -> None:
+    refused = set(sources_not_to_pass_on(config.sources)) - set(config.publish_despite_license or [])
+    if config.push_to_hub and refused:
+        raise ValueError(
+            f"push_to_hub: the licence of {', '.join(sorted(refused))} forbids passing it on, or is unknown. Set its "
+            f"license, or --publish_despite_license {' '.join(sorted(refused))} if you may. Nothing was written"
+        )
 
 
-def refuse_foreign_folder(folder: Path) -> None:
-    if folder.exists() and not (folder / "dataset_dict.json").is_file():
-        raise ValueError(f"output_dir: {folder} exists and is no data set of this recipe, so it is not replaced")
+def clean(battles: pd.DataFrame, config: PrepareConfig, ledger: Ledger) -> None:
+    battles["reason"] = None
+    preparation.sample(battles, {s.name: s.sample for s in config.sources if s.sample is not None}, config.seed)
+    preparation.remove_duplicates(battles, [source.name for source in config.sources], config.duplicates)
+    for source, count in preparation.make_ids_unique(battles).items():
+        ledger.changes[source]["ids that an earlier source has too, the source's name put before"] += count
 
 
-def save(splits: dict[str, list[dict]], folder: Path, record: dict) -> None:
-    """Write beside the folder and exchange it at the end, so that a broken run leaves the old data set as it was."""
-    new, old = (folder.with_name(f".{folder.name}.{state}") for state in ("new", "old"))
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    dataset = DatasetDict({name: Dataset.from_list(rows, features=BATTLE_FEATURES) for name, rows in splits.items()})
-    dataset.save_to_disk(new)
-    (new / "prepare.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+def split(battles: pd.DataFrame, config: PrepareConfig) -> None:
+    if config.validation_ids is not None:
+        path = Path(config.validation_ids)
+        if not path.is_file():
+            raise ValueError(f"validation_ids: there is no file {path}")
+        preparation.split_by_ids(battles, set(path.read_text(encoding="utf-8").split()), path)
+    else:
+        preparation.split(
+            battles, config.validation_share, config.validation_size, config.validation_sources, config.seed
+        )
+
+
+def write_battles(rows: pd.DataFrame, texts: pa.Table, folder: Path) -> None:
+    (folder / "battles").mkdir()
+    for name, part in rows.groupby("split"):
+        write_parquet(part, texts, folder / "battles" / f"{name}.parquet")
+
+
+def write_contamination(battles: pd.DataFrame, texts: pa.Table, config: PrepareConfig, folder: Path) -> dict:
+    """Which rows of other files are in the data already, row by row, and as counts by file."""
+    counts = {}
+    for path in config.contamination or []:
+        others, _ = read_battles(path, patient=True)
+        report = preparation.contamination(battles, texts, others, config.near_duplicates)
+        (folder / "contamination").mkdir(exist_ok=True)
+        report.to_csv(folder / "contamination" / f"{Path(path).stem}.csv", index=False)
+        counts[Path(path).name] = report.groupby(["match", "splits"]).size().to_dict()
+    return counts
+
+
+def write_conversations(config: PrepareConfig, folder: Path) -> np.ndarray | None:
+    """The conversations of each split; returns the lengths of their rows."""
+    if not config.conversations:
+        return None
+    from lmsys_trl.prepared import converse  # imports torch: only where it is needed
+    from lmsys_trl.rows import load_tokenizer
+
+    tokenizer = load_tokenizer(config.tokenizer, config.pad_token)
+    (folder / "conversations").mkdir()
+    lengths = []
+    for path in sorted((folder / "battles").glob("*.parquet")):
+        battles = Dataset.from_parquet(str(path), cache_dir=str(folder / "cache"))
+        conversations = converse(battles, tokenizer, config.max_length, config.rows)
+        conversations.to_parquet(folder / "conversations" / path.name)
+        lengths += conversations["num_tokens"]
+    shutil.rmtree(folder / "cache")
+    return np.array(lengths)
+
+
+def write_card(
+    rows: pd.DataFrame, texts: pa.Table, config: PrepareConfig, ledger: Ledger, known: dict,
+    token_lengths: np.ndarray | None, record: dict, folder: Path,
+) -> None:  # fmt: skip
+    """The card with its plots, and prepare.json for machines."""
+    removed = pd.read_parquet(folder / "removed.parquet", columns=["source", "reason"])
+    languages = texts["language"].take(pa.array(rows.index[rows["swapped_from"].isna()])).to_pandas().value_counts()
+    statements = {
+        "title": Path(config.output_dir).name,
+        "repo_id": config.push_to_hub,
+        "split": split_statement(
+            rows, config.near_duplicates, config.validation_ids, config.validation_sources, config.num_folds
+        ),
+        "contamination": [contamination_statement(name, counts) for name, counts in known.items()],
+        "conversations": config.conversations
+        and {
+            "prompt_version": PROMPT_VERSION,
+            "max_length": config.max_length,
+            "tokenizer": without_folders(config.tokenizer),
+            "which": config.rows,
+        },
+    }
+    card = dataset_card(rows, languages, config.sources, ledger, removed, record, statements)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / "plots").mkdir()
+    unit = "characters" if token_lengths is None else "tokens in a row"
+    lengths = rows["characters"].to_numpy() if token_lengths is None else token_lengths
+    for name, png in plots(rows, lengths, unit).items():
+        (folder / "plots" / name).write_bytes(png)
+    facts = {
+        name: {**facts, "rows": ledger.read[name], "changes": ledger.changes[name]}
+        for name, facts in ledger.facts.items()
+    }
+    fingerprints = {path.stem: file_fingerprint(path) for path in sorted((folder / "battles").iterdir())}
+    content = {"sources": facts, "sha256": fingerprints, **record}
+    (folder / RECORD).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def as_given(given: dict) -> dict:
+    sources = [{key: value for key, value in asdict(s).items() if value is not None} for s in given["sources"]]
+    return given | {"sources": sources}
+
+
+def announce(rows: pd.DataFrame, output_dir: str) -> None:
+    for name, part in rows.groupby("split"):
+        shares = ", ".join(f"{share:.1%} {winner}" for share, winner in zip(part[VOTE].mean(), WINNERS, strict=True))
+        print(f"{name}: {len(part)} battles, {shares}")
+    print(f"Written to {output_dir}")
 
 
 if __name__ == "__main__":

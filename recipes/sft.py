@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Literal
 
 from accelerate import PartialState
-from datasets import Dataset, load_from_disk
+from datasets import Dataset
 from peft import PeftConfig
-from transformers import PreTrainedTokenizerBase
 from trl import ModelConfig, get_peft_config
 
 from lmsys_trl.base_models import base_folder, load_base
 from lmsys_trl.baselines import save_features
-from lmsys_trl.battle import swap_battle
 from lmsys_trl.config import parse_config, run_recipe
 from lmsys_trl.judge import JUDGE_FILE, describe_judge
+from lmsys_trl.prepared import data_fingerprint, encode, load_battles
 from lmsys_trl.provenance import provenance
-from lmsys_trl.rows import encode_battle, load_tokenizer
+from lmsys_trl.rows import load_tokenizer
 from lmsys_trl.trainer import JudgeTrainer, TrainingConfig, last_complete_checkpoint
 
 
@@ -31,7 +30,9 @@ from lmsys_trl.trainer import JudgeTrainer, TrainingConfig, last_complete_checkp
 class JudgeConfig:
     """What the judge learns from, and how it is used afterwards."""
 
-    dataset_name: str = field(metadata={"help": "A data set made by recipes/prepare.py."})
+    dataset_name: str = field(
+        metadata={"help": "A data set of recipes/prepare.py: its folder, or its name on the Hub."}
+    )
     swap: Literal["none", "all"] = field(
         default="none", metadata={"help": "`all`: every training battle in both orders of its answers."}
     )
@@ -60,10 +61,11 @@ def main():
     base = base_folder(model_config.model_name_or_path, model_config.model_revision)
     tokenizer = load_tokenizer(str(base), judge_config.pad_token)
     battles = load_battles(judge_config.dataset_name)
-    rows = {
-        "train": encode(battles["train"], tokenizer, training.max_length, judge_config.swap),
-        "validation": encode(battles["validation"], tokenizer, training.max_length),
-    }
+    with PartialState().main_process_first():  # the others find the rows in the cache
+        rows = {
+            name: encode(split, tokenizer, training.max_length, judge_config.swap if name == "train" else "none")
+            for name, split in battles.items()
+        }
     quantization = quantization_of(model_config)
     peft_config = get_peft_config(model_config)
     peft_config.layers_to_transform = judge_config.lora_layers_to_transform
@@ -74,7 +76,7 @@ def main():
         model=load_base(base, model_config.dtype, model_config.attn_implementation, quantization),
         args=training,
         train_dataset=rows["train"],
-        eval_dataset=rows["validation"] if training.eval_strategy != "no" else None,
+        eval_dataset=rows.get("validation") if training.eval_strategy != "no" else None,
         processing_class=tokenizer,
         peft_config=peft_config,
     )
@@ -87,7 +89,7 @@ def main():
         if base_model_id is None and not Path(model_config.model_name_or_path).exists():
             base_model_id = model_config.model_name_or_path
         tidy_adapter(trainer.model.peft_config["default"], output_dir, base_model_id)
-        save_features(battles["train"], output_dir)
+        save_features((row for row in battles["train"] if row["winner"] is not None), output_dir)
         settings = describe_judge(
             tokenizer,
             base,
@@ -102,37 +104,12 @@ def main():
                 "quantization": quantization,
             },
         )
-        settings |= {"dataset": {name: split._fingerprint for name, split in battles.items()}, **provenance(given)}
+        settings |= {
+            "dataset": {name: data_fingerprint(split) for name, split in battles.items()},
+            **provenance(given),
+        }
         write_last(output_dir / JUDGE_FILE, settings)
         print(f"The judge is in {output_dir}")
-
-
-def load_battles(folder: str):
-    if not (Path(folder) / "dataset_dict.json").is_file():
-        raise ValueError(
-            f"dataset_name: {folder} is no data set. Make it with recipes/prepare.py --output_dir {folder}"
-        )
-    return load_from_disk(folder)
-
-
-def encode(battles: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, swap: str = "none") -> Dataset:
-    """The last row of each battle, or of each battle and its swapped twin."""
-
-    def encode_batch(batch):
-        battles = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-        if swap == "all":
-            battles = [either for battle in battles for either in (battle, swap_battle(battle))]
-        rows = [encode_battle(battle, tokenizer, max_length)[-1] for battle in battles]
-        return {key: [row[key] for row in rows] for key in rows[0]}
-
-    return battles.map(
-        encode_batch,
-        batched=True,
-        remove_columns=battles.column_names,
-        keep_in_memory=True,
-        load_from_cache_file=False,  # a cached row could be of another tokenizer or template
-        desc="Encoding",
-    )
 
 
 def quantization_of(model_config: ModelConfig) -> dict | None:

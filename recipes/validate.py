@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from datasets import load_from_disk
 
 from lmsys_trl.baselines import FEATURES_FILE, baseline_forecasts, features_table
 from lmsys_trl.config import parse_config, run_recipe
 from lmsys_trl.judge import Judge
 from lmsys_trl.predictions import PROBABILITIES, predictions_table, probabilities_of, save_predictions
+from lmsys_trl.prepared import data_fingerprint, load_battles
 from lmsys_trl.provenance import file_fingerprint, provenance
 from lmsys_trl.report.figures import report_figures, vote_labels
 from lmsys_trl.report.page import render_page
 from lmsys_trl.report.plots import confusion_matrix, reliability_diagram
-from lmsys_trl.sources import read_kaggle_csv
+from lmsys_trl.sources import read_battles
 
 
 @dataclass
@@ -30,7 +30,7 @@ class ValidateConfig:
 
     adapter: str = field(metadata={"help": "The output folder of recipes/sft.py."})
     output_dir: str = field(metadata={"help": "The folder for the report."})
-    test_file: str | None = field(default=None, metadata={"help": "A CSV file with votes."})
+    test_file: str | None = field(default=None, metadata={"help": "Votes in any format of recipes/prepare.py."})
     dataset_name: str | None = field(
         default=None, metadata={"help": "In place of test_file: a data set whose validation split is used."}
     )
@@ -90,10 +90,14 @@ def labelled_battles(config: ValidateConfig) -> tuple[list[dict], str]:
     if (config.test_file is None) == (config.dataset_name is None):
         raise ValueError("give either --test_file or --dataset_name")
     if config.test_file is not None:
-        battles, _ = read_kaggle_csv(config.test_file)
+        battles, _ = read_battles(config.test_file)
         return battles, file_fingerprint(config.test_file)
-    validation = load_from_disk(config.dataset_name)["validation"]
-    return list(validation), validation._fingerprint
+    splits = load_battles(config.dataset_name)
+    if "validation" not in splits:
+        raise ValueError(f"dataset_name: {config.dataset_name} has no validation split")
+    # A swapped twin says nothing that its origin does not, since both orders are predicted.
+    labelled = (row for row in splits["validation"] if row["winner"] is not None and row["swapped_from"] is None)
+    return list(labelled), data_fingerprint(splits["validation"])
 
 
 def known_probabilities(path: str | None, battles: list[dict]) -> np.ndarray | None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import REPOSITORY, build_base, recipe, write_votes
-from datasets import load_from_disk
 from safetensors.torch import load_file
 
 from lmsys_trl import Judge
@@ -46,29 +44,6 @@ def project(tmp_path_factory):
     output = recipe("sft.py", "smollm2.yaml", *TINY, "--output_dir", "runs/judge", cwd=folder, launch=[])
     assert "max_length: 700" in output and "The judge is in runs/judge" in output
     return folder
-
-
-def test_prepare(project):
-    dataset = load_from_disk(str(project / "data" / "battles"))
-    assert dataset.keys() == {"train", "validation"}
-    ids = [*dataset["train"]["id"], *dataset["validation"]["id"]]
-    assert sorted(ids) == sorted(battle["id"] for battle in make_battles(40))
-    record = json.loads((project / "data" / "battles" / "prepare.json").read_text())
-    assert record["sources"]["votes"]["battles"] == 40 and record["command"].startswith("recipes/prepare.py --sources")
-
-
-def test_prepare_tells_all_bad_files_and_leaves_the_old_data_set(project, tmp_path):
-    shutil.copytree(project / "data", tmp_path / "data")
-    (tmp_path / "one.csv").write_text("id,prompt\n1,[]\n")
-    before = (tmp_path / "data" / "battles" / "prepare.json").read_text()
-    output = recipe(
-        "prepare.py", "--sources", "one.csv", "two.csv", "--output_dir", "data/battles", cwd=tmp_path, fails=True
-    )
-    assert "one.csv: not a CSV file of battles" in output and "two.csv: there is no such file" in output
-    assert "Traceback" not in output
-    assert (tmp_path / "data" / "battles" / "prepare.json").read_text() == before
-    output = recipe("prepare.py", "--sources", "one.csv", "--output_dir", ".", cwd=tmp_path, fails=True)
-    assert "is no data set of this recipe" in output
 
 
 def test_what_a_finished_judge_consists_of(project):

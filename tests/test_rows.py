@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from lmsys_trl.prompts import INSTRUCTION, OPTIONS
 from lmsys_trl.rows import (
     IGNORED,
-    battle_to_conversations,
+    battles_to_conversations,
     check_tokenizer,
     cut_lengths,
     encode_battle,
@@ -81,12 +81,13 @@ def test_the_exact_tokens_of_two_rounds(assets, name, tokens):
 
 
 def test_the_message(tokenizer):
-    (conversation,) = battle_to_conversations(TWO_ROUNDS, tokenizer, max_length=2048)
+    (conversation,) = battles_to_conversations([TWO_ROUNDS], tokenizer, max_length=2048)[0]
+    (row,) = encode_battle(TWO_ROUNDS, tokenizer, max_length=2048)
     assert conversation == {
         "prompt": [{"role": "user", "content": MESSAGE}],
         "completion": [{"role": "assistant", "content": "C"}],
+        "num_tokens": len(row["input_ids"]),
     }
-    (row,) = encode_battle(TWO_ROUNDS, tokenizer, max_length=2048)
     before, after = rendered_template(tokenizer)
     assert tokenizer.decode(row["input_ids"]) == before + MESSAGE + after + "C<|im_end|>"
 
@@ -124,7 +125,7 @@ def check_rows(battle, tokenizer, max_length):
             assert labels[-2:] == ids[-2:] == [tokenizer.convert_tokens_to_ids(letter), tokenizer.eos_token_id]
 
     # Whole rounds in their order, the last in the last row: each heading with its own number stands in one row.
-    conversations = battle_to_conversations(battle, tokenizer, max_length)
+    conversations = battles_to_conversations([battle], tokenizer, max_length)[0]
     num_rounds = max(1, len(battle["prompt"]))
     rounds, k = [], 1
     for conversation in conversations:
@@ -157,7 +158,7 @@ def test_rows_are_filled_from_the_last_round_backwards(tokenizer):
     battle = {key: ["x" * 100] * 3 for key in ("prompt", "response_a", "response_b")} | {"winner": "model_a"}
     whole = len(encode_battle(battle, tokenizer, 10**6)[0]["input_ids"])
     assert len(encode_battle(battle, tokenizer, whole)) == 1
-    rows = battle_to_conversations(battle, tokenizer, whole - 1)
+    rows = battles_to_conversations([battle], tokenizer, whole - 1)[0]
     assert [message["prompt"][0]["content"].count("#Prompt") for message in rows] == [1, 2]
     assert "#Prompt1" in rows[0]["prompt"][0]["content"]
 

@@ -1,23 +1,27 @@
-import csv
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsys_trl.battle import WINNERS, first_prompt, swap_battle
-from lmsys_trl.sources import read_kaggle_csv
-from lmsys_trl.splits import validation_groups
+from lmsys_trl.splits import assign_folds, held_out_groups, sample_by_hash
 from lmsys_trl.synthetic import make_battles
 
 votes = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(WINNERS)), min_size=2)
 
 
+def arrays(votes):
+    return np.array([group for group, _ in votes]), np.array([[winner == w for w in WINNERS] for _, winner in votes])
+
+
 @given(votes=votes, share=st.floats(0.05, 0.95), shuffled=st.randoms())
 def test_the_order_of_rows_does_not_matter(votes, share, shuffled):
     def choose(votes):
+        groups, shares = arrays(votes)
         try:
-            return validation_groups([group for group, _ in votes], [winner for _, winner in votes], share)
+            return set(groups[held_out_groups(groups, shares, share)])
         except ValueError as error:
             return str(error)
 
@@ -25,20 +29,28 @@ def test_the_order_of_rows_does_not_matter(votes, share, shuffled):
 
 
 def test_shares_of_battles_and_winners():
-    battles = make_battles(2000)
-    held_out = validation_groups([first_prompt(b) for b in battles], [b["winner"] for b in battles], share=0.2)
-    validation = [battle for battle in battles if first_prompt(battle) in held_out]
-    assert abs(len(validation) - 400) <= 5
-    everywhere, there = (Counter(b["winner"] for b in side) for side in (battles, validation))
-    for winner in WINNERS:
-        assert abs(there[winner] - 0.2 * everywhere[winner]) <= 3
-    others = validation_groups([first_prompt(b) for b in battles], [b["winner"] for b in battles], share=0.2, seed=1)
-    assert held_out != others
+    votes = [(first_prompt(battle), battle["winner"]) for battle in make_battles(2000)]
+    groups, shares = arrays(votes)
+    held_out = held_out_groups(groups, shares, share=0.2)
+    assert abs(held_out.sum() - 400) <= 5
+    assert not set(groups[held_out]) & set(groups[~held_out])
+    everywhere, there = Counter(winner for _, winner in votes), shares[held_out].sum(axis=0)
+    for winner, count in zip(WINNERS, there, strict=True):
+        assert abs(count - 0.2 * everywhere[winner]) <= 3
+    assert (held_out != held_out_groups(groups, shares, share=0.2, seed=1)).any()
+
+
+def test_folds_are_equal_and_whole():
+    groups, shares = arrays([(first_prompt(battle), battle["winner"]) for battle in make_battles(1000)])
+    folds = assign_folds(groups, shares, 4)
+    wins = np.array([shares[folds == fold].sum(axis=0) for fold in range(4)])
+    assert (abs(wins - wins.mean(axis=0)) <= 4).all()
+    assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
 
 
 def test_one_prompt_cannot_be_split():
-    with pytest.raises(ValueError, match="1 different first prompts"):
-        validation_groups(["same"] * 10, ["tie"] * 10, share=0.2)
+    with pytest.raises(ValueError, match="10 battles in 1 groups"):
+        held_out_groups(np.array(["same"] * 10), np.tile([0, 0, 1], (10, 1)), share=0.2)
 
 
 def test_a_longer_conversation_belongs_to_its_beginning():
@@ -46,23 +58,20 @@ def test_a_longer_conversation_belongs_to_its_beginning():
     assert first_prompt({"prompt": [None]}) == first_prompt({"prompt": [""]}) == first_prompt({"prompt": []})
 
 
-@pytest.mark.parametrize("name", ["mt_bench_human", "tulu_human_eval", "pandalm_votes"])
-def test_no_question_of_real_votes_on_both_sides(assets, name):
-    battles, _ = read_kaggle_csv(assets / "data" / f"{name}.csv")
-    with (assets / "data" / f"{name}.meta.csv").open(newline="") as file:
-        question = {row["id"]: row["group"] for row in csv.DictReader(file)}
-    held_out = validation_groups([first_prompt(b) for b in battles], [b["winner"] for b in battles], share=0.2)
-    sides = {}
-    for battle in battles:
-        sides.setdefault(question[battle["id"]], set()).add(first_prompt(battle) in held_out)
-    assert all(len(side) == 1 for side in sides.values())
+def test_a_sample_does_not_depend_on_the_order_of_ids():
+    ids = [str(i) for i in range(100)]
+    taken = {ids[i] for i in sample_by_hash(ids, 10, "swap 1")}
+    assert len(taken) == 10 and taken == {ids[::-1][i] for i in sample_by_hash(ids[::-1], 10, "swap 1")}
+    assert taken != {ids[i] for i in sample_by_hash(ids, 10, "swap 2")}
+    assert len(sample_by_hash(ids, 1000, "")) == 100
 
 
 def test_swapping():
-    battle = make_battles(1)[0]
+    battle = make_battles(1)[0] | {"soft_label": [0.5, 0.3, 0.2]}
     swapped = swap_battle(battle)
     assert swapped["response_a"] == battle["response_b"] and swapped["model_b"] == battle["model_a"]
     assert swapped["prompt"] == battle["prompt"] and swapped["id"] == battle["id"]
+    assert swapped["soft_label"] == [0.3, 0.5, 0.2]
     assert swap_battle(swapped) == battle
     assert [swap_battle({"response_a": [], "response_b": [], "winner": w})["winner"] for w in (*WINNERS, None)] == [
         "model_b",

@@ -23,7 +23,7 @@ def reliability_diagram(probabilities: np.ndarray, labels: np.ndarray) -> bytes:
         axes.scatter(forecast, observed, s=sizes, color=color, label=name, zorder=2)
     axes.set(xlabel="forecast probability", ylabel="share of votes", xlim=(0, 1), ylim=(0, 1))
     axes.legend(title="winner")
-    return _png(figure)
+    return png(figure)
 
 
 def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> bytes:
@@ -38,10 +38,10 @@ def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> bytes:
             dark = counts[row, column] > counts.max() / 2
             axes.text(column, row, counts[row, column], ha="center", va="center", color="white" if dark else "black")
     axes.set(xticks=range(3), xticklabels=NAMES, yticks=range(3), yticklabels=NAMES, xlabel="verdict", ylabel="vote")
-    return _png(figure)
+    return png(figure)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()

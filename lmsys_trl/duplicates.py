@@ -1,0 +1,114 @@
+"""Which battles are the same, which belong together, and which rows of another file are already known."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from rensa import RMinHash
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from .battle import first_prompt
+from .formats import WINNER_COLUMNS, digest
+
+VOTE = list(WINNER_COLUMNS)
+NUM_PERMUTATIONS = 128
+SHINGLE = 5  # characters, so that languages without spaces are compared too
+MIN_RECALL = 0.95  # of pairs that are just as similar as the threshold
+
+
+def prompt_key(battle: dict) -> int:
+    """The same number for battles with the same first prompt."""
+    return digest(first_prompt(battle))
+
+
+def item_key(battle: dict) -> tuple[int, bool]:
+    """
+    What was voted on: the same number for battles in which prompt and both answers are equal, in either order, white
+    space apart; and whether the answers stand in the other order than in half of such battles.
+    """
+    prompt, a, b = (
+        digest("\x1e".join(" ".join((turn or "").split()) for turn in battle[column]))
+        for column in ("prompt", "response_a", "response_b")
+    )
+    return digest(f"{prompt} {min(a, b)} {max(a, b)}"), a > b
+
+
+def merged_votes(battles: pd.DataFrame) -> np.ndarray:
+    """
+    Args:
+        battles (`DataFrame`): A row each with `item`, `flipped` and the three shares of its vote.
+
+    Returns:
+        `ndarray`: The mean of the votes on each battle's item, in the battle's own order of the answers.
+    """
+    turned = pd.DataFrame(_turned(battles[VOTE].to_numpy(), battles["flipped"]), index=battles.index)
+    return _turned(turned.groupby(battles["item"]).transform("mean").to_numpy(), battles["flipped"])
+
+
+def near_duplicates(texts: Iterable[str], threshold: float) -> np.ndarray:
+    """
+    Pairs of similar texts: [MinHash](https://doi.org/10.1109/SEQUEN.1997.666900) signatures of the sets of five
+    characters, compared where a band of them is equal. In each band a text is compared with its neighbour only, so
+    that the time does not grow with the square of a crowd of similar texts; `connected_groups` joins the pairs.
+
+    Args:
+        texts (`Iterable[str]`): The texts.
+        threshold (`float`): The smallest estimated Jaccard similarity of a pair, above 0 and below 1.
+
+    Returns:
+        `ndarray`: Indices of the texts, of shape `(pairs, 2)`.
+    """
+    signatures = _signatures(texts)
+    bands = _hashed_bands(signatures, _rows_per_band(threshold))
+    pairs = [np.empty((0, 2), dtype=np.int64)]
+    for band, second, third in zip(bands, np.roll(bands, -1, axis=0), np.roll(bands, -2, axis=0), strict=True):
+        crowd = np.flatnonzero(pd.Series(band).duplicated(keep=False))
+        # Sorted by the next bands too, the neighbours among many with an equal band are the most similar.
+        order = crowd[np.lexsort((third[crowd], second[crowd], band[crowd]))]
+        equal = np.flatnonzero(band[order[1:]] == band[order[:-1]])
+        pairs.append(np.sort(np.stack([order[equal], order[equal + 1]], axis=1), axis=1))
+    pairs = np.unique(np.concatenate(pairs), axis=0)
+    similar = [
+        (signatures[chunk[:, 0]] == signatures[chunk[:, 1]]).mean(axis=1) >= threshold
+        for chunk in np.array_split(pairs, len(pairs) // 10_000 + 1)
+    ]
+    return pairs[np.concatenate(similar)]
+
+
+def connected_groups(num_nodes: int, pairs: np.ndarray) -> np.ndarray:
+    """The number of the connected component of each node, so that no chain of pairs is broken."""
+    ones = np.ones(len(pairs), dtype=bool)
+    return connected_components(coo_array((ones, pairs.T), shape=(num_nodes, num_nodes)), directed=False)[1]
+
+
+def _hashed_bands(signatures: np.ndarray, rows: int) -> np.ndarray:
+    """A number for each band of `rows` values, of shape `(bands, texts)`."""
+    factors = np.random.default_rng(0).integers(1, 2**64, rows, dtype=np.uint64)
+    starts = range(0, NUM_PERMUTATIONS, rows)
+    return np.stack([(signatures[:, start : start + rows] * factors).sum(axis=1, dtype=np.uint64) for start in starts])
+
+
+def _turned(votes: np.ndarray, flipped: pd.Series) -> np.ndarray:
+    return np.where(flipped.to_numpy()[:, None], votes[:, [1, 0, 2]], votes)
+
+
+def _rows_per_band(threshold: float) -> int:
+    """The longest bands (the fewest comparisons) that still find similar pairs."""
+    for rows in (32, 16, 8, 4, 2):
+        if 1 - (1 - threshold**rows) ** (NUM_PERMUTATIONS // rows) >= MIN_RECALL:
+            return rows
+    return 1
+
+
+def _signatures(texts: Iterable[str]) -> np.ndarray:
+    chunks, shingles = [np.empty((0, NUM_PERMUTATIONS), dtype=np.uint32)], []
+    for text in texts:
+        text = text.lower()
+        shingles.append({text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1))})
+        if len(shingles) == 1000:
+            chunks.append(np.array(RMinHash.digests_from_token_sets(shingles, NUM_PERMUTATIONS, 42), dtype=np.uint32))
+            shingles = []
+    if shingles:
+        chunks.append(np.array(RMinHash.digests_from_token_sets(shingles, NUM_PERMUTATIONS, 42), dtype=np.uint32))
+    return np.concatenate(chunks)

@@ -1,0 +1,125 @@
+"""A data set made by recipes/prepare.py: loading it, and encoding it through a cache that can't be stale."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, Features, List, Value, load_dataset
+from huggingface_hub.errors import HFValidationError
+from transformers import PreTrainedTokenizerBase
+
+from . import battle, prompts, rows
+from .battle import BATTLE_FEATURES, swap_battle
+from .rows import battles_to_conversations, encode_battles, rendered_template
+
+ROW_FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
+_MESSAGES = List({"role": Value("string"), "content": Value("string")})
+CONVERSATION_FEATURES = Features(
+    {"id": Value("string"), "prompt": _MESSAGES, "completion": _MESSAGES, "num_tokens": Value("int32")}
+)
+
+
+def load_battles(name: str) -> DatasetDict:
+    """
+    Load a data set.
+
+    Args:
+        name (`str`): A folder made by recipes/prepare.py, or the name of one on the Hub.
+
+    Raises:
+        ValueError: If there is none, or it is of another kind.
+    """
+    try:
+        battles = load_dataset(name)
+    except (OSError, ValueError, HFValidationError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"dataset_name: {name} is no data set, neither a folder nor on the Hub ({reason}). Make it with "
+            f"recipes/prepare.py --output_dir {name}"
+        ) from error
+    missing = sorted(set(BATTLE_FEATURES) - set(battles["train"].column_names if "train" in battles else []))
+    if missing:
+        raise ValueError(f"dataset_name: {name} has no columns {', '.join(missing)}. Make it with recipes/prepare.py")
+    return battles
+
+
+def data_fingerprint(dataset: Dataset) -> str:
+    """A hash of what a data set holds, wherever it lies."""
+    digest = sha256()
+    for table in dataset.with_format("arrow").iter(batch_size=1000):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema.remove_metadata()) as writer:
+            writer.write_table(table.replace_schema_metadata().combine_chunks())
+        digest.update(sink.getvalue())
+    return digest.hexdigest()
+
+
+def encode(battles: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, swap: str = "none") -> Dataset:
+    """
+    The last row of each battle that has a winner, as tokens and labels.
+
+    Args:
+        battles (`Dataset`): Rows of [`BATTLE_FEATURES`].
+        tokenizer (`PreTrainedTokenizerBase`): As loaded by [`load_tokenizer`].
+        max_length (`int`): Tokens in a row at most.
+        swap (`str`): "none", or "all" for each battle and its swapped twin.
+    """
+
+    def encode_batch(batch: dict) -> dict:
+        labelled = [row for row in _unbatch(batch) if row["winner"] is not None]
+        if swap == "all":
+            labelled = [either for row in labelled for either in (row, swap_battle(row))]
+        return _batch([encoded[-1] for encoded in encode_battles(labelled, tokenizer, max_length)], ROW_FEATURES)
+
+    return _map(battles, encode_batch, ROW_FEATURES, tokenizer, max_length=max_length, swap=swap)
+
+
+def converse(battles: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, which: str = "last") -> Dataset:
+    """
+    The rows of battles as prompt-completion conversations for trl's `SFTTrainer`.
+
+    Args:
+        battles, tokenizer, max_length: As for [`encode`].
+        which (`str`): "last" row of each battle, or "all".
+    """
+
+    def convert_batch(batch: dict) -> dict:
+        battles = _unbatch(batch)
+        converted = zip(battles, battles_to_conversations(battles, tokenizer, max_length), strict=True)
+        chosen = slice(-1, None) if which == "last" else slice(None)
+        return _batch([{"id": b["id"], **row} for b, rows in converted for row in rows[chosen]], CONVERSATION_FEATURES)
+
+    return _map(battles, convert_batch, CONVERSATION_FEATURES, tokenizer, max_length=max_length, which=which)
+
+
+def _map(battles: Dataset, function, features: Features, tokenizer: PreTrainedTokenizerBase, **settings) -> Dataset:
+    """`Dataset.map`, cached under a fingerprint of all that the rows depend on: data, tokenizer, settings and code."""
+    files = [__file__, *(module.__file__ for module in (battle, prompts, rows))]
+    code = [Path(file).read_text(encoding="utf-8") for file in files]
+    depends_on = [
+        data_fingerprint(battles), tokenizer.backend_tokenizer.to_str(), rendered_template(tokenizer),
+        tokenizer.eos_token_id, function.__qualname__, settings, code,
+    ]  # fmt: skip
+    fingerprint = sha256(json.dumps(depends_on).encode()).hexdigest()
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "lmsys_trl"
+    folder.mkdir(parents=True, exist_ok=True)
+    return battles.map(
+        function,
+        batched=True,
+        remove_columns=battles.column_names,
+        features=features,
+        cache_file_name=str(folder / f"{fingerprint}.arrow"),
+        new_fingerprint=fingerprint,
+        load_from_cache_file=True,
+        desc="Encoding",
+    )
+
+
+def _unbatch(batch: dict) -> list[dict]:
+    return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+
+
+def _batch(rows: list[dict], features: Features) -> dict:
+    return {name: [row[name] for row in rows] for name in features}

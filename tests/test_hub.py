@@ -1,0 +1,100 @@
+"""Data sets to the Hub and from it, and votes from the Hub and Kaggle, with the unmodified clients."""
+
+import json
+import sys
+
+import pandas as pd
+import pytest
+from conftest import recipe, run, write_votes
+from hub_server import Fault
+from kaggle_server import LoopbackKaggle
+
+from lmsys_trl.synthetic import make_battles
+
+LOAD = """
+import sys, json
+from datasets import load_dataset
+splits = load_dataset(sys.argv[1])
+json.dump({name: split.to_list() for name, split in splits.items()}, open(sys.argv[2], "w"))
+"""
+
+
+@pytest.fixture
+def votes(tmp_path):
+    return write_votes(tmp_path / "votes.csv", make_battles(40))
+
+
+def prepare(tmp_path, *sources, fails=False, environment, **options):
+    config = {"sources": list(sources), "output_dir": "data", **options}
+    (tmp_path / "x.yaml").write_text(json.dumps(config))  # JSON is YAML
+    return recipe("prepare.py", "x.yaml", cwd=tmp_path, fails=fails, **environment)
+
+
+def test_a_data_set_goes_to_the_hub_and_comes_back(hub, tmp_path, votes):
+    environment = hub.environment(tmp_path / "home")
+    source = {"path": "votes.csv", "license": "cc-by-4.0", "swap": 5}
+    output = prepare(tmp_path, source, push_to_hub="owner/battles", environment=environment)
+    repository = hub.repos["datasets/owner/battles"]
+    assert repository.private and "Pushed: " in output
+    local = {path.relative_to(tmp_path / "data").as_posix(): path.read_bytes()
+             for path in (tmp_path / "data").rglob("*") if path.is_file()}  # fmt: skip
+    pushed = {path: blob.data for path, blob in repository.branches["main"].files.items() if path != ".gitattributes"}
+    assert pushed == local and "hf_writer" not in output + str(local)
+
+    # From a fresh environment the rows are the same.
+    elsewhere = hub.environment(tmp_path / "elsewhere")
+    run(sys.executable, "-c", LOAD, "owner/battles", "rows.json", cwd=tmp_path, **elsewhere)
+    for name, split in json.loads((tmp_path / "rows.json").read_text()).items():
+        table = pd.read_parquet(tmp_path / "data" / "battles" / f"{name}.parquet")
+        assert json.loads(table.to_json(orient="records")) == split
+
+    # What is pushed again takes the place of what was there, in one commit; and it is a source like any other.
+    num_commits = len(repository.commits)
+    source = {"path": "hub:owner/battles@main", "file": "battles/*.parquet"}
+    options = {"validation_share": 0, "push_to_hub": "owner/battles", "environment": environment}
+    prepare(tmp_path, source, **options)
+    assert len(repository.commits) == num_commits + 1
+    assert "battles/validation.parquet" not in repository.branches["main"].files
+    facts = json.loads((tmp_path / "data" / "prepare.json").read_text())["sources"]["owner/battles"]
+    assert facts["license"] == "cc-by-4.0" and len(facts["revision"]) == 40 and facts["rows"] == 45
+    output = prepare(tmp_path, source | {"path": "hub:owner/battles@nowhere"}, fails=True, environment=environment)
+    assert "dataset owner/battles on the Hub: there is no such revision" in output and "Traceback" not in output
+
+
+def test_the_hub_says_no(hub, tmp_path, votes):
+    source = {"path": "votes.csv", "license": "mit"}
+    for token, message in (("hf_reader", "may not do this. Set HF_TOKEN"), ("hf_unknown", "valid token")):
+        environment = hub.environment(tmp_path / "home", token)
+        output = prepare(tmp_path, source, push_to_hub="owner/battles", fails=True, environment=environment)
+        assert message in output and "data is complete" in output and "Traceback" not in output and token not in output
+    output = prepare(tmp_path, "hub:owner/none", fails=True, environment=environment)
+    assert "dataset owner/none on the Hub: " in output and "HF_TOKEN" in output and "Traceback" not in output
+    environment = hub.environment(tmp_path / "home")
+    hub.faults.append(Fault(method="POST", path="/commit/", status=500, times=9))
+    output = prepare(tmp_path, source, push_to_hub="owner/battles", fails=True, environment=environment)
+    assert "pushing to owner/battles" in output and "Traceback" not in output
+    assert set(hub.repos["datasets/owner/battles"].branches["main"].files) <= {".gitattributes"}
+    output = prepare(tmp_path, source, push_to_hub="no owner", fails=True, environment=environment)
+    assert "expected owner/name" in output and "Traceback" not in output
+
+
+def test_votes_from_kaggle(tmp_path, votes):
+    server = LoopbackKaggle({"train.csv": votes.read_bytes(), "test.csv": b"id,prompt,response_a,response_b\n"})
+    environment = server.environment(tmp_path / "home")
+    source = {"path": "kaggle:owner/name", "file": "train.csv", "license": "mit"}
+    server.cut_after = 2000
+    output = prepare(tmp_path, source, fails=True, environment=environment)
+    assert "prepare.py: kaggle:owner/name: " in output and "Traceback" not in output
+    assert not (tmp_path / "data").exists()
+    assert "Written to data" in prepare(tmp_path, source, environment=environment)  # not what was broken off
+    assert json.loads((tmp_path / "data" / "prepare.json").read_text())["sources"]["owner/name"]["rows"] == 40
+
+    competition = source | {"path": "kaggle:lmsys-chatbot-arena"}
+    output = prepare(tmp_path, competition, fails=True, environment=environment)
+    assert "Set KAGGLE_USERNAME and KAGGLE_KEY and accept the rules" in output and "Traceback" not in output
+    credentials = {"KAGGLE_USERNAME": "someone", "KAGGLE_KEY": "secret"}
+    assert "secret" not in prepare(tmp_path, competition, environment=environment | credentials)
+    for status, message in ((403, "Set KAGGLE_USERNAME"), (404, "there is no such data set")):
+        server.status = status
+        output = prepare(tmp_path, source | {"path": "kaggle:owner/other"}, fails=True, environment=environment)
+        assert message in output and "Traceback" not in output
