@@ -1,8 +1,10 @@
 """Where a source's path leads: a path as it is, `hub:` to the Hub's cache, `kaggle:` to Kaggle's."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from huggingface_hub import DatasetCard
+from yaml import YAMLError
 
 from .files import SUFFIXES
 from .hub import download_repository
@@ -35,8 +37,9 @@ def _fetch_from_hub(repo_id: str, revision: str, pattern: str | None) -> tuple[P
     patterns = [pattern] if pattern else [f"*{suffix}{packed}" for suffix in SUFFIXES for packed in PACKED]
     folder = download_repository(repo_id, "dataset", revision or None, [*patterns, "README.md"])
     facts = {"revision": folder.name}
-    if (folder / "README.md").is_file():
-        facts["license"] = DatasetCard.load(folder / "README.md").data.license
+    with suppress(OSError, ValueError, YAMLError):  # a repository without a card, or with a broken one
+        license = DatasetCard.load(folder / "README.md").data.license
+        facts["license"] = ", ".join(license) if isinstance(license, list) else license
     return folder, facts
 
 

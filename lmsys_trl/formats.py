@@ -100,6 +100,13 @@ def _to_battle(row: dict, form: Format, source: str, changes: Counter, blank_win
     else:
         vote = form.vote(row, changes)
     battle["winner"], battle["soft_label"] = (vote, None) if isinstance(vote, str) else (None, vote)
+    for noticed, is_so in (
+        ("the first prompt is empty", not battle["prompt"][0]),
+        ("both answers are missing", not any(battle["response_a"]) and not any(battle["response_b"])),
+        ("both answers are the same, and yet one won", vote != "tie" and battle["response_a"] == battle["response_b"]),
+    ):
+        if is_so:
+            changes[f"{noticed}: left as it is"] += 1
     if battle_id is None:
         battle["id"] = f"{digest(_texts(battle)):016x}"
     if form.sides_by_id and digest(battle["id"]) % 2:

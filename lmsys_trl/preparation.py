@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from tqdm import tqdm
 
 from .battle import first_prompt
 from .duplicates import VOTE, connected_groups, item_key, merged_votes, near_duplicates, prompt_key
@@ -86,7 +87,7 @@ def group(battles: pd.DataFrame, texts: pa.Table, threshold: float | None) -> No
 
 def first_prompts(texts: pa.Table, index: pd.Index) -> Iterator[str]:
     prompts = texts["prompt"]
-    for start in range(0, len(index), CHUNK):
+    for start in tqdm(range(0, len(index), CHUNK), desc="Comparing prompts, in thousands", disable=None):
         for turns in prompts.take(pa.array(index[start : start + CHUNK])).to_pylist():
             yield first_prompt({"prompt": turns})
 

@@ -18,7 +18,8 @@ def provenance(configuration: dict) -> dict:
         `dict`: The command, the configuration and the versions of the packages. Of paths on this machine only the
         names are left, since artefacts are passed on.
     """
-    command = [f"recipes/{Path(sys.argv[0]).name}", *without_folders(sys.argv[1:])]
+    words = [(key, equals, without_folders(value)) for key, equals, value in map(_partition, sys.argv[1:])]
+    command = [f"recipes/{Path(sys.argv[0]).name}", *map("".join, words)]
     return {
         "command": shlex.join(command),
         "configuration": without_folders(configuration),
@@ -32,7 +33,13 @@ def without_folders(value):
         return {key: without_folders(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [without_folders(entry) for entry in value]
-    return Path(value).name if isinstance(value, str) and Path(value).expanduser().is_absolute() else value
+    is_path = isinstance(value, str) and (Path(value).is_absolute() or value.startswith("~"))
+    return Path(value).name if is_path else value
+
+
+def _partition(word: str) -> tuple[str, str, str]:
+    """`--key=value` in three, any other word as a value."""
+    return word.partition("=") if word.startswith("--") else ("", "", word)
 
 
 def file_fingerprint(path: str | Path) -> str:

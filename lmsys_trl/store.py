@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from .battle import BATTLE_FEATURES, PREPARED_FEATURES, WINNERS
 from .duplicates import VOTE, item_key, prompt_key
@@ -108,7 +109,10 @@ def write_parquet(rows: pd.DataFrame, texts: pa.Table, path: Path) -> None:
         path (`Path`): The file.
     """
     schema = PREPARED_FEATURES.arrow_schema
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    with (
+        pq.ParquetWriter(path, schema, compression="zstd") as writer,
+        tqdm(total=len(rows), unit=" battles", desc=f"Writing {path.stem}", disable=None) as bar,
+    ):
         for swapped, part in rows.groupby(rows["swapped_from"].notna()):
             for start in range(0, len(part), CHUNK):
                 chunk = part.iloc[start : start + CHUNK]
@@ -121,6 +125,7 @@ def write_parquet(rows: pd.DataFrame, texts: pa.Table, path: Path) -> None:
                 for name in ("id", "group", "fold", "swapped_from"):
                     columns[name] = pa.array(chunk[name], schema.field(name).type, from_pandas=True)
                 writer.write_table(pa.table([columns[name] for name in schema.names], schema=schema))
+                bar.update(len(chunk))
 
 
 def write_removed(broken: list[dict], battles: pd.DataFrame, texts: pa.Table, path: Path) -> None:

@@ -98,3 +98,38 @@ def test_votes_from_kaggle(tmp_path, votes):
         server.status = status
         output = prepare(tmp_path, source | {"path": "kaggle:owner/other"}, fails=True, environment=environment)
         assert message in output and "Traceback" not in output
+
+
+def test_the_data_of_the_seed(hub, tmp_path):
+    """arena.yaml as it is: the competition from Kaggle, the 33k from the Hub, and swaps."""
+    battles = make_battles(60)
+    kaggle = LoopbackKaggle({"train.csv": write_votes(tmp_path / "train.csv", battles[:40]).read_bytes()})
+    environment = hub.environment(tmp_path / "home") | kaggle.environment(tmp_path / "home")
+    environment |= {"no_proxy": "127.0.0.1", "KAGGLE_USERNAME": "someone", "KAGGLE_KEY": "secret"}
+    rows = [
+        {"question_id": f"q{battle['id']}", "language": "English",
+         "winner": battle["winner"].replace("tie", "tie (bothbad)"),
+         **{f"model_{side}": battle[f"model_{side}"] for side in "ab"},
+         **{f"conversation_{side}": [
+             {"role": role, "content": text}
+             for turns in zip(battle["prompt"], battle[f"response_{side}"], strict=True)
+             for role, text in zip(("user", "assistant"), turns, strict=True)
+         ] for side in "ab"}}
+        for battle in battles[30:]
+    ]  # fmt: skip
+    (tmp_path / "33k").mkdir()
+    pd.DataFrame(rows).to_parquet(tmp_path / "33k" / "train-00000-of-00001.parquet")
+    (tmp_path / "33k" / "README.md").write_text("---\nlicense: cc\n---\n")
+    upload = "from huggingface_hub import HfApi; api = HfApi(); name = 'lmsys/chatbot_arena_conversations'; "
+    upload += "api.create_repo(name, repo_type='dataset'); "
+    upload += "api.upload_folder(repo_id=name, repo_type='dataset', folder_path='33k', path_in_repo='data')"
+    run(sys.executable, "-c", upload, cwd=tmp_path, **environment)
+
+    output = recipe("prepare.py", "arena.yaml", "--output_dir", "data", cwd=tmp_path, **environment)
+    assert "secret" not in output
+    rows = pd.concat([pd.read_parquet(path).assign(split=path.stem) for path in (tmp_path / "data/battles").iterdir()])
+    once = rows[rows["swapped_from"].isna()]
+    assert once["source"].value_counts().to_dict() == {"lmsys": 40, "chatbot_arena_33k": 20}  # ten are in both
+    assert set(rows[rows["split"] == "validation"]["source"]) == {"lmsys"} and len(rows) == 100
+    card = (tmp_path / "data" / "README.md").read_text()
+    assert "removed: the same battle is in lmsys | 10 |" in card and "read as tie |" in card and "- en\n" in card
