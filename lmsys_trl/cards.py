@@ -86,7 +86,7 @@ def dataset_card(
 
 
 def split_statement(
-    rows: pd.DataFrame, near_duplicates: float | None, validation_ids: str | None, sources: list[str] | None,
+    rows: pd.DataFrame, near_duplicates: float, validation_ids: str | None, sources: list[str] | None,
     num_folds: int | None,
 ) -> str:  # fmt: skip
     """How the data was split, as counted in what was written; the settings are those of recipes/prepare.py."""

@@ -64,20 +64,19 @@ def make_ids_unique(battles: pd.DataFrame) -> dict[str, int]:
     return battles["source"][repeated].value_counts().loc[lambda counts: counts > 0].to_dict()
 
 
-def group(battles: pd.DataFrame, texts: pa.Table, threshold: float | None) -> None:
+def group(battles: pd.DataFrame, texts: pa.Table, threshold: float) -> None:
     """
     Name the group of each battle: battles with the same first prompt, or with similar ones, through whatever chain.
 
     Args:
         battles (`DataFrame`): Gets the column `group`.
         texts (`Table`): The texts.
-        threshold (`float`, *optional*): See [`near_duplicates`]. Without it first prompts must be equal.
+        threshold (`float`): See [`near_duplicates`]; 0 if first prompts must be equal.
     """
     left = kept(battles)
     prompts = left.drop_duplicates("prompt").sort_values("prompt")  # an order that does not depend on the file's
-    if threshold is None:
-        pairs = np.empty((0, 2), dtype=np.int64)
-    else:
+    pairs = np.empty((0, 2), dtype=np.int64)
+    if threshold:
         pairs = near_duplicates(first_prompts(texts, prompts.index), threshold)
     component = connected_groups(len(prompts), pairs)
     # The smallest prompt of a group names it.
@@ -158,7 +157,7 @@ def with_swaps(battles: pd.DataFrame, sizes: dict[str, int | str], seed: int) ->
     return pd.concat([rows, twins.assign(id=twins["id"] + "-swapped", swapped_from=twins["id"])])
 
 
-def contamination(battles: pd.DataFrame, texts: pa.Table, others: list[dict], threshold: float | None) -> pd.DataFrame:
+def contamination(battles: pd.DataFrame, texts: pa.Table, others: list[dict], threshold: float) -> pd.DataFrame:
     """
     Which battles are in the data already?
 
@@ -166,7 +165,7 @@ def contamination(battles: pd.DataFrame, texts: pa.Table, others: list[dict], th
         battles (`DataFrame`): With `prompt`, `item` and `split`.
         texts (`Table`): Their texts.
         others (`list[dict]`): Other battles; votes are not looked at.
-        threshold (`float`, *optional*): As for [`group`].
+        threshold (`float`): As for [`group`].
 
     Returns:
         `DataFrame`: A row each with `id`, `match` ("same battle", "same first prompt", "similar first prompt" or
@@ -176,7 +175,7 @@ def contamination(battles: pd.DataFrame, texts: pa.Table, others: list[dict], th
     items, prompts = (left.groupby(key)["split"].agg(lambda split: set(split)) for key in ("item", "prompt"))
     unique = left.drop_duplicates("prompt").sort_values("prompt")
     similar = {}
-    if threshold is not None:
+    if threshold:
         both = chain(first_prompts(texts, unique.index), map(first_prompt, others))
         component = connected_groups(len(unique) + len(others), near_duplicates(both, threshold))
         for node, prompt in zip(component, unique["prompt"], strict=False):

@@ -49,9 +49,8 @@ class PrepareConfig:
         default="keep",
         metadata={"help": "Several votes on one item in a source: all, the first, or one row with their shares."},
     )
-    near_duplicates: float | None = field(
-        default=0.8,
-        metadata={"help": "Similarity (Jaccard) from which first prompts belong together; null: equal only."},
+    near_duplicates: float = field(
+        default=0.8, metadata={"help": "Similarity (Jaccard) from which first prompts belong together; 0: equal only."}
     )
     validation_share: float = field(default=0.2, metadata={"help": "Share of the battles in validation; 0 for none."})
     validation_size: int | None = field(default=None, metadata={"help": "Their number, in place of the share."})
@@ -113,23 +112,22 @@ def main():
 def check(config: PrepareConfig) -> None:
     """All that is wrong with the configuration and can be known before anything is read."""
     names = [source.name for source in config.sources]
-    unknown = set(config.validation_sources or []) - set(names)
-    problems = {
-        "sources: there is none": not names,
-        f"sources: names tell them apart, but {', '.join(names)} are not all different. Set name": len(set(names))
-        < len(names),
-        f"validation_share: expected at least 0 and less than 1, found {config.validation_share}": not 0
-        <= config.validation_share
-        < 1,
-        f"near_duplicates: expected more than 0 and less than 1, found {config.near_duplicates}": (
-            config.near_duplicates is not None and not 0 < config.near_duplicates < 1
+    unknown = sorted(set(config.validation_sources or []) - set(names))
+    checks = [
+        (names, "sources: there is none"),
+        (
+            len(set(names)) == len(names),
+            f"sources: {', '.join(names)} are not all different. Set name, to tell them apart",
         ),
-        f"num_folds: expected 2 or more, found {config.num_folds}": (config.num_folds or 2) < 2,
-        f"validation_sources: there is no source {', '.join(sorted(unknown))}": bool(unknown),
-        "conversations: need a tokenizer": config.conversations and config.tokenizer is None,
-    }
-    if any(problems.values()):
-        raise ValueError("\n  ".join(["", *(problem for problem, found in problems.items() if found)]))
+        (0 <= config.validation_share < 1, "validation_share: expected at least 0 and less than 1"),
+        (0 <= config.near_duplicates < 1, "near_duplicates: expected at least 0 and less than 1"),
+        (config.num_folds is None or config.num_folds > 1, "num_folds: expected 2 or more"),
+        (not unknown, f"validation_sources: there is no source {', '.join(unknown)}"),
+        (config.tokenizer or not config.conversations, "conversations: need a tokenizer"),
+    ]
+    problems = [problem for fine, problem in checks if not fine]
+    if problems:
+        raise ValueError("\n  ".join([f"{len(problems)} mistake{'s' * (len(problems) > 1)}:", *problems]))
 
 
 def read_all(sources: Sources, ledger: Ledger) -> Iterator[dict]:

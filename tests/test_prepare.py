@@ -136,7 +136,7 @@ def test_chains_of_near_duplicates_do_not_leak(tmp_path):
     rows = prepare(tmp_path, sources=[str(path)]).set_index("id")
     assert rows.loc[[link["id"] for link in links], ["group", "split"]].nunique().tolist() == [1, 1]
     assert rows["group"].nunique() == 61
-    rows = prepare(tmp_path, sources=[str(path)], near_duplicates=None)
+    rows = prepare(tmp_path, sources=[str(path)], near_duplicates=0)
     assert rows["group"].nunique() == 86
 
 
