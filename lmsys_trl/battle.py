@@ -54,6 +54,8 @@ def swap_battle(battle: dict) -> dict:
 
 def replace_surrogates(text: str) -> tuple[str, int]:
     """The text with each lone surrogate, which no tokenizer or file takes, as U+FFFD, and how many there were."""
+    if text.isascii():
+        return text, 0
     return re.subn("[\ud800-\udfff]", "\ufffd", text)
 
 

@@ -1,6 +1,7 @@
 """Which battles are the same, which belong together, and which rows of another file are already known."""
 
 from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -61,11 +62,14 @@ def near_duplicates(texts: Iterable[str], threshold: float) -> np.ndarray:
     """
     signatures = _signatures(texts)
     bands = _hashed_bands(signatures, _rows_per_band(threshold))
+    # Texts that are equal in this too are equal in all bands: pairs do not depend on the order of the texts.
+    whole = np.random.default_rng(1).integers(1, 2**64, len(bands), dtype=np.uint64) @ bands
     pairs = [np.empty((0, 2), dtype=np.int64)]
-    for band, second, third in zip(bands, np.roll(bands, -1, axis=0), np.roll(bands, -2, axis=0), strict=True):
+    for i, band in enumerate(bands):
         crowd = np.flatnonzero(pd.Series(band).duplicated(keep=False))
         # Sorted by the next bands too, the neighbours among many with an equal band are the most similar.
-        order = crowd[np.lexsort((third[crowd], second[crowd], band[crowd]))]
+        second, third = bands[(i + 1) % len(bands)], bands[(i + 2) % len(bands)]
+        order = crowd[np.lexsort((whole[crowd], third[crowd], second[crowd], band[crowd]))]
         equal = np.flatnonzero(band[order[1:]] == band[order[:-1]])
         pairs.append(np.sort(np.stack([order[equal], order[equal + 1]], axis=1), axis=1))
     pairs = np.unique(np.concatenate(pairs), axis=0)
@@ -102,13 +106,24 @@ def _rows_per_band(threshold: float) -> int:
 
 
 def _signatures(texts: Iterable[str]) -> np.ndarray:
-    chunks, shingles = [np.empty((0, NUM_PERMUTATIONS), dtype=np.uint32)], []
-    for text in texts:
-        text = text.lower()
-        shingles.append({text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1))})
-        if len(shingles) == 1000:
-            chunks.append(np.array(RMinHash.digests_from_token_sets(shingles, NUM_PERMUTATIONS, 42), dtype=np.uint32))
-            shingles = []
-    if shingles:
-        chunks.append(np.array(RMinHash.digests_from_token_sets(shingles, NUM_PERMUTATIONS, 42), dtype=np.uint32))
+    chunks = [np.empty((0, NUM_PERMUTATIONS), dtype=np.uint32)]
+    texts = (text.lower().ljust(SHINGLE, "\0") for text in texts)
+    while chunk := list(islice(texts, 1000)):
+        digests = RMinHash.digest_matrix_from_flat_token_hashes(*_shingles(chunk), NUM_PERMUTATIONS, 42)
+        chunks.append(np.array(digests.to_rows(), dtype=np.uint32))
     return np.concatenate(chunks)
+
+
+def _shingles(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """A hash of each five characters of these texts, in one row, and where each text begins in it."""
+    ends = np.cumsum([len(text) for text in texts])
+    codes = np.frombuffer("".join(texts).encode("utf-32-le"), dtype=np.uint32)
+    factors = np.random.default_rng(0).integers(1, 2**64, SHINGLE, dtype=np.uint64) | np.uint64(1)
+    num_shingles = len(codes) - SHINGLE + 1
+    hashes = sum(codes[k : k + num_shingles] * factor for k, factor in enumerate(factors))
+    # RMinHash takes multiples of what it is given, so sums of multiples must be mixed first.
+    hashes = (hashes ^ (hashes >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    hashes ^= hashes >> np.uint64(33)
+    across = ends[:-1, None] - np.arange(1, SHINGLE)  # begin in one text and end in the next
+    starts = np.append(0, ends - (SHINGLE - 1) * np.arange(1, len(texts) + 1))
+    return np.delete(hashes, across), starts.astype(np.uint64)

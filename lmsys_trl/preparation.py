@@ -13,7 +13,7 @@ from tqdm import tqdm
 from .battle import first_prompt
 from .duplicates import VOTE, connected_groups, item_key, merged_votes, near_duplicates, prompt_key
 from .splits import assign_folds, held_out_groups, sample_by_hash
-from .store import CHUNK
+from .store import CHUNK, take
 
 
 def remove(battles: pd.DataFrame, index: pd.Index, reason: str) -> None:
@@ -74,7 +74,7 @@ def group(battles: pd.DataFrame, texts: pa.Table, threshold: float) -> None:
         threshold (`float`): See [`near_duplicates`]; 0 if first prompts must be equal.
     """
     left = kept(battles)
-    prompts = left.drop_duplicates("prompt").sort_values("prompt")  # an order that does not depend on the file's
+    prompts = left.drop_duplicates("prompt")
     pairs = np.empty((0, 2), dtype=np.int64)
     if threshold:
         pairs = near_duplicates(first_prompts(texts, prompts.index), threshold)
@@ -85,9 +85,9 @@ def group(battles: pd.DataFrame, texts: pa.Table, threshold: float) -> None:
 
 
 def first_prompts(texts: pa.Table, index: pd.Index) -> Iterator[str]:
-    prompts = texts["prompt"]
+    prompts = texts.select(["prompt"])
     for start in tqdm(range(0, len(index), CHUNK), desc="Comparing prompts, in thousands", disable=None):
-        for turns in prompts.take(pa.array(index[start : start + CHUNK])).to_pylist():
+        for turns in take(prompts, index[start : start + CHUNK].to_numpy())["prompt"].to_pylist():
             yield first_prompt({"prompt": turns})
 
 
@@ -173,7 +173,7 @@ def contamination(battles: pd.DataFrame, texts: pa.Table, others: list[dict], th
     """
     left = kept(battles)
     items, prompts = (left.groupby(key)["split"].agg(lambda split: set(split)) for key in ("item", "prompt"))
-    unique = left.drop_duplicates("prompt").sort_values("prompt")
+    unique = left.drop_duplicates("prompt")
     similar = {}
     if threshold:
         both = chain(first_prompts(texts, unique.index), map(first_prompt, others))

@@ -103,17 +103,18 @@ def encode_battle(battle: dict, tokenizer: PreTrainedTokenizerBase, max_length: 
 def encode_battles(battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[list[dict]]:
     """The rows of each battle, as from [`encode_battle`]. All texts are tokenized in one call, each of them once."""
     frame = _frame(tokenizer, tokenizer.chat_template)
-    texts = list(dict.fromkeys(text for battle in battles for one_round in _rounds(battle) for text in one_round))
+    rounds_of = [_rounds(battle) for battle in battles]
+    texts = list(dict.fromkeys(text for rounds in rounds_of for one_round in rounds for text in one_round))
     ids = dict(zip(texts, _tokenize(texts, tokenizer)["input_ids"], strict=True))
     encoded = []
-    for battle in battles:
+    for battle, turns in zip(battles, rounds_of, strict=True):
         completion, winner = [], battle.get("winner")
         if winner is not None:
             if winner not in frame.letters:
                 expected = ", ".join(frame.letters)
                 raise ValueError(f"battle {battle.get('id')}: winner {winner!r} is none of {expected}, and not None")
             completion = [frame.letters[winner], tokenizer.eos_token_id]
-        rounds = [tuple(ids[text] for text in one_round) for one_round in _rounds(battle)]
+        rounds = [tuple(ids[text] for text in one_round) for one_round in turns]
         rows = []
         for row in _pack(rounds, tokenizer, max_length):
             row_ids = list(frame.head)

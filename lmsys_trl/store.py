@@ -98,6 +98,16 @@ def open_texts(path: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
+def take(texts: pa.Table, places: np.ndarray) -> pa.Table:
+    """Rows at ascending places. `Table.take` would first join all batches of the table, whatever it is asked for."""
+    if not len(places):
+        return texts.slice(0, 0)
+    bounds = np.flatnonzero(np.diff(places // CHUNK)) + 1
+    parts = np.split(places, bounds)
+    tables = [texts.slice(part[0] // CHUNK * CHUNK, CHUNK).take(part % CHUNK) for part in parts]
+    return pa.concat_tables(tables)
+
+
 def write_parquet(rows: pd.DataFrame, texts: pa.Table, path: Path) -> None:
     """
     Write battles as rows of [`PREPARED_FEATURES`].
@@ -116,7 +126,7 @@ def write_parquet(rows: pd.DataFrame, texts: pa.Table, path: Path) -> None:
         for swapped, part in rows.groupby(rows["swapped_from"].notna()):
             for start in range(0, len(part), CHUNK):
                 chunk = part.iloc[start : start + CHUNK]
-                table = texts.take(pa.array(chunk.index))
+                table = take(texts, chunk.index.to_numpy())
                 votes = chunk[VOTE].to_numpy()
                 if swapped:
                     table = table.rename_columns([EXCHANGED.get(name, name) for name in TEXTS])
@@ -139,7 +149,7 @@ def write_removed(broken: list[dict], battles: pd.DataFrame, texts: pa.Table, pa
         for start in range(0, len(removed), CHUNK):
             chunk = removed.iloc[start : start + CHUNK]
             rows = chunk[["source", "id", "reason"]].to_dict("records")
-            contents = texts.take(pa.array(chunk.index)).to_pylist()
+            contents = take(texts, chunk.index.to_numpy()).to_pylist()
             for row, content, vote in zip(rows, contents, chunk[VOTE].to_numpy().tolist(), strict=True):
                 row["content"] = json.dumps({**content, **dict(zip(VOTE, vote, strict=True))})
             writer.write_table(pa.Table.from_pylist(rows, REMOVED))
