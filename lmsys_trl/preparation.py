@@ -1,5 +1,6 @@
 """What becomes of each battle on its way into a data set. Each step adds a column, or a reason for removal."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -172,14 +173,16 @@ def contamination(battles: pd.DataFrame, texts: pa.Table, others: list[dict], th
         "none") and `splits`, where the match stands.
     """
     left = kept(battles)
-    items, prompts = (left.groupby(key)["split"].agg(lambda split: set(split)) for key in ("item", "prompt"))
+    items, prompts, similar = defaultdict(set), defaultdict(set), defaultdict(set)
+    for item, prompt, side in zip(left["item"].tolist(), left["prompt"].tolist(), left["split"].tolist(), strict=True):
+        items[item].add(side)
+        prompts[prompt].add(side)
     unique = left.drop_duplicates("prompt")
-    similar = {}
     if threshold:
         both = chain(first_prompts(texts, unique.index), map(first_prompt, others))
         component = connected_groups(len(unique) + len(others), near_duplicates(both, threshold))
-        for node, prompt in zip(component, unique["prompt"], strict=False):
-            similar[node] = similar.get(node, set()) | prompts[prompt]
+        for node, prompt in zip(component, unique["prompt"].tolist(), strict=False):
+            similar[node] |= prompts[prompt]
     rows = []
     for i, battle in enumerate(others):
         matches = {

@@ -27,7 +27,8 @@ def held_out_groups(groups: np.ndarray, votes: np.ndarray, share: float, seed: i
     """
     names, inverse = np.unique(groups, return_inverse=True)
     wins = np.stack([np.bincount(inverse, weights=column, minlength=len(names)) for column in votes.T], axis=1)
-    order = sorted(range(len(names)), key=lambda i: sha256(f"{seed} {names[i]}".encode()).digest())
+    hashes = [sha256(f"{seed} {name}".encode()).digest() for name in names.tolist()]
+    order = sorted(range(len(names)), key=hashes.__getitem__)
     visits = [(i, *wins[i].tolist()) for i in order]
     missing_a, missing_b, missing_tie = (share * wins.sum(axis=0)).tolist()
     chosen, changed = [False] * len(names), True
