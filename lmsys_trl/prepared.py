@@ -14,7 +14,9 @@ from . import battle, prompts, rows
 from .battle import BATTLE_FEATURES, swap_battle
 from .rows import battles_to_conversations, encode_battles, rendered_template
 
-ROW_FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
+_TOKENS = List(Value("int32"))
+ROW_FEATURES = Features({"id": Value("string"), "input_ids": _TOKENS, "labels": _TOKENS, "length": Value("int32")})
+PAIRED_FEATURES = Features({**ROW_FEATURES, "swapped_input_ids": _TOKENS, "swapped_labels": _TOKENS})
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
 CONVERSATION_FEATURES = Features(
     {"id": Value("string"), "prompt": _MESSAGES, "completion": _MESSAGES, "num_tokens": Value("int32")}
@@ -64,16 +66,34 @@ def encode(battles: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
         battles (`Dataset`): Rows of [`BATTLE_FEATURES`].
         tokenizer (`PreTrainedTokenizerBase`): As loaded by [`load_tokenizer`].
         max_length (`int`): Tokens in a row at most.
-        swap (`str`): "none", or "all" for each battle and its swapped twin.
+        swap (`str`): "none"; "all" for each battle and its swapped twin, a row each; or "paired" for both in one row,
+            the twin as `swapped_input_ids` and `swapped_labels`, so that they stay together.
+
+    Returns:
+        `Dataset`: `id`, `input_ids`, `labels`, and `length` in tokens.
     """
+    features = PAIRED_FEATURES if swap == "paired" else ROW_FEATURES
 
     def encode_batch(batch: dict) -> dict:
         labelled = [row for row in _unbatch(batch) if row["winner"] is not None]
-        if swap == "all":
-            labelled = [either for row in labelled for either in (row, swap_battle(row))]
-        return _batch([encoded[-1] for encoded in encode_battles(labelled, tokenizer, max_length)], ROW_FEATURES)
+        rows = _last_rows(labelled, tokenizer, max_length)
+        if swap != "none":
+            twins = _last_rows([swap_battle(row) for row in labelled], tokenizer, max_length)
+            if swap == "all":
+                rows = [either for pair in zip(rows, twins, strict=True) for either in pair]
+            else:
+                for row, twin in zip(rows, twins, strict=True):
+                    row |= {"swapped_input_ids": twin["input_ids"], "swapped_labels": twin["labels"]}
+        return _batch(rows, features)
 
-    return _map(battles, encode_batch, ROW_FEATURES, tokenizer, max_length=max_length, swap=swap)
+    return _map(battles, encode_batch, features, tokenizer, max_length=max_length, swap=swap)
+
+
+def _last_rows(battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[dict]:
+    rows = [encoded[-1] for encoded in encode_battles(battles, tokenizer, max_length)]
+    return [
+        {"id": battle["id"], **row, "length": len(row["input_ids"])} for battle, row in zip(battles, rows, strict=True)
+    ]
 
 
 def converse(battles: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, which: str = "last") -> Dataset:

@@ -1,22 +1,41 @@
 """One small subclass of `SFTTrainer` that scores the answer only, and the defaults that ready-made rows need."""
 
-import json
+import signal
+import time
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Literal
 
 import torch
-from torch.nn.functional import cross_entropy
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from accelerate import PartialState
+from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from .batching import pad_left
-from .rows import IGNORED
+from .battle import WINNERS
+from .metrics import score
+from .objectives import answer_loss, letter_logits, letters_loss
+from .rows import IGNORED, letter_ids
+
+MAX_LOSS = 50.0  # nats a battle: a uniform guess over 262,144 tokens costs 12.5
 
 
 @dataclass
 class TrainingConfig(SFTConfig):
     """`trl.SFTConfig` with the defaults of this project; every other key is the Trainer's own."""
 
+    battles_per_step: int | None = field(
+        default=None,
+        metadata={"help": "Battles in an optimizer step over all processes; sets gradient_accumulation_steps."},
+    )
+    loss: Literal["answer", "letters"] = field(
+        default="answer",
+        metadata={"help": "Cross-entropy of letter and end token over the vocabulary, or of the letter among three."},
+    )
+    label_smoothing: float = field(default=0.0, metadata={"help": "The share of a target that is spread evenly."})
+    train_sampling_strategy: str = field(
+        default="batch_rebalance",
+        metadata={"help": "Rows of a step sorted by length and shared out evenly over the processes, or `random`."},
+    )
     use_cpu: bool = field(
         default_factory=lambda: not torch.accelerator.is_available(),
         metadata={"help": "Train on the CPU. The default where there is no accelerator."},
@@ -27,57 +46,137 @@ class TrainingConfig(SFTConfig):
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Leave NaN and infinite losses out of the logged loss."}
     )
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
+    save_total_limit: int | None = field(default=3, metadata={"help": "Checkpoints to keep, 2 at least."})
 
     def __post_init__(self):
         # Rows come with input_ids and labels: trl must not cut them (its max_length drops rows without a label).
         self.dataset_kwargs = {"skip_prepare_dataset": True}
+        self.remove_unused_columns = False  # the collator takes what it needs
         self.dataloader_pin_memory = self.dataloader_pin_memory and not self.use_cpu
         super().__post_init__()
+        if self.save_total_limit is not None and self.save_total_limit < 2:
+            raise ValueError("save_total_limit: expected 2 at least, so that one is whole while another is written")
+        if self.battles_per_step is not None:
+            at_once = self.per_device_train_batch_size * self.world_size
+            if self.battles_per_step % at_once:
+                raise ValueError(
+                    f"battles_per_step: {self.battles_per_step} is not a multiple of {at_once}, the "
+                    f"per_device_train_batch_size of {self.world_size} processes"
+                )
+            self.gradient_accumulation_steps = self.battles_per_step // at_once
 
 
 class JudgeTrainer(SFTTrainer):
-    """`trl.SFTTrainer` for rows of [`encode_battle`]: logits are computed at the labelled positions only."""
+    """`trl.SFTTrainer` for rows of [`encode`]: logits are computed at the labelled positions only."""
 
     def __init__(self, *args, processing_class, **kwargs):
-        def collate(rows):
-            return pad_left(rows, processing_class.pad_token_id)
+        def collate(rows: list[dict]) -> dict:
+            ids = [row["id"] for row in rows]
+            if "swapped_input_ids" in rows[0]:  # both orders of a battle, in one step
+                rows = [
+                    {name: row[prefix + name] for name in ("input_ids", "labels")}
+                    for row in rows
+                    for prefix in ("", "swapped_")
+                ]
+            return {**pad_left(rows, processing_class.pad_token_id), "ids": ids}
 
-        super().__init__(*args, processing_class=processing_class, data_collator=collate, **kwargs)
+        super().__init__(
+            *args, processing_class=processing_class, data_collator=collate, compute_metrics=_letter_metrics, **kwargs
+        )
+        letters = letter_ids(processing_class)
+        self.letters = [letters[winner] for winner in WINNERS]
+        self.add_callback(_StopOnSigterm())
+        self._start_counting()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """
-        Cross-entropy of the letter and the end token over the whole vocabulary, summed over the labels of this batch
-        and divided by `num_items_in_batch`, the labels of the whole optimizer step: each battle weighs the same
-        whatever the shape of the batches.
+        The loss of the rows of a batch, in nats a row. In training it is their sum divided by the rows of the whole
+        optimizer step, so that each battle weighs the same whatever the shape of the batches.
+
+        Raises:
+            ValueError: In training, if the loss is not a number or explodes. Names the battles.
         """
-        labels = inputs.pop("labels")
+        labels, ids = inputs.pop("labels"), inputs.pop("ids")
         # The answer stands in the last columns of every row. A position's logits are for the next token, so those
         # before the first label are needed too, and those of the last position are not.
         num_scored = int((labels != IGNORED).sum(-1).max())
         outputs = model(**inputs, logits_to_keep=num_scored + 1, use_cache=False)
-        logits = outputs.logits[:, :-1].float()
-        targets = labels[:, -num_scored:]
-        loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
-        if num_items_in_batch is None:  # evaluation
-            loss = loss / (targets != IGNORED).sum()
+        logits, targets = outputs.logits[:, :-1], labels[:, -num_scored:]
+        if self.args.loss == "letters":
+            loss = letters_loss(logits, targets, self.letters, self.args.label_smoothing)
         else:
-            loss = loss / num_items_in_batch
+            loss = answer_loss(logits, targets, self.args.label_smoothing)
+        if num_items_in_batch is None:  # evaluation
+            loss = loss / len(labels)
+        else:
+            self._count(inputs["attention_mask"])
+            if not loss.item() <= MAX_LOSS * len(labels):
+                raise ValueError(
+                    f"step {self.state.global_step + 1}: the loss is {loss.item() / len(labels)} on battles "
+                    f"{', '.join(ids)}. The last checkpoint is untouched. Lower learning_rate, set max_grad_norm, or "
+                    "look at these battles"
+                )
+            loss = loss * num_scored / num_items_in_batch  # counts labels, as many in each row
             if self.args.average_tokens_across_devices:  # DDP averages the gradients over the processes
                 loss = loss * self.accelerator.num_processes
-        return (loss, outputs) if return_outputs else loss
+        return (loss, (logits, targets)) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Keeps three numbers a row: the logits of the letters."""
+        with torch.no_grad(), self.compute_loss_context_manager():
+            inputs = self._prepare_inputs(inputs)
+            loss, (logits, targets) = self.compute_loss(model, inputs, return_outputs=True)
+        chosen, winners = letter_logits(logits, targets, self.letters)
+        return loss.detach(), chosen, winners
+
+    def log(self, logs, start_time=None):
+        """Adds speed, padding and the time to the end to what is logged in training."""
+        if "loss" in logs:
+            counts = torch.tensor([self._rows, self._tokens, self._padded], device=self.args.device)
+            rows, tokens, padded = self.accelerator.reduce(counts).tolist()
+            seconds = time.perf_counter() - self._since
+            steps = self.state.global_step - self._since_step
+            logs["rows_per_second"] = round(rows / seconds, 2)
+            logs["tokens_per_second"] = round(tokens / seconds)
+            logs["padding"] = round(1 - tokens / padded, 4)
+            logs["minutes_left"] = round((self.state.max_steps - self.state.global_step) * seconds / steps / 60, 1)
+            self._start_counting()
+        super().log(logs, start_time)
+
+    def _start_counting(self):
+        self._since, self._since_step = time.perf_counter(), self.state.global_step
+        self._rows = self._tokens = self._padded = 0
+
+    def _count(self, attention_mask: torch.Tensor):
+        self._rows += len(attention_mask)
+        self._tokens += int(attention_mask.sum())
+        self._padded += attention_mask.numel()
 
 
-def last_complete_checkpoint(output_dir: str | Path) -> str | None:
-    """
-    The newest checkpoint to go on from, or None. Of one that was being written when the run was killed the
-    `trainer_state.json`, which the Trainer writes last, is missing or cut short: it is passed over.
-    """
-    checkpoints = Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-    for folder in sorted(checkpoints, key=lambda folder: int(folder.name.rpartition("-")[2]), reverse=True):
-        try:
-            json.loads((folder / "trainer_state.json").read_text())
-            return str(folder)
-        except (OSError, ValueError):
-            print(f"{folder} is incomplete and passed over.")
-    return None
+class _StopOnSigterm(TrainerCallback):
+    """After SIGTERM the step ends, is saved, and training stops, in all processes after the same step."""
+
+    def __init__(self):
+        self.told = False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.before = signal.signal(signal.SIGTERM, self._tell)
+
+    def _tell(self, *_):
+        self.told = True
+
+    def on_step_end(self, args, state, control, **kwargs):
+        told = torch.tensor(self.told, dtype=torch.int, device=args.device)
+        if PartialState().num_processes > 1:
+            torch.distributed.all_reduce(told)
+        if told:
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(self, args, state, control, **kwargs):
+        signal.signal(signal.SIGTERM, self.before)
+
+
+def _letter_metrics(predictions) -> dict[str, float]:
+    logits, winners = predictions
+    probabilities = torch.tensor(logits).double().softmax(-1).numpy()
+    return score(probabilities, winners)

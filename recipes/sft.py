@@ -7,7 +7,9 @@ Interrupted and started again with the same command it goes on from its last che
 """
 
 import json
-from dataclasses import dataclass, field
+import signal
+import sys
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -16,14 +18,15 @@ from datasets import Dataset
 from peft import PeftConfig
 from trl import ModelConfig, get_peft_config
 
-from lmsys_trl.base_models import base_folder, load_base
+from lmsys_trl.base_models import base_folder, load_base, weights_fingerprint
 from lmsys_trl.baselines import save_features
+from lmsys_trl.checkpoints import CheckpointCallback, last_complete_checkpoint
 from lmsys_trl.config import parse_config, run_recipe
 from lmsys_trl.judge import JUDGE_FILE, describe_judge
 from lmsys_trl.prepared import data_fingerprint, encode, load_battles
 from lmsys_trl.provenance import provenance
 from lmsys_trl.rows import load_tokenizer
-from lmsys_trl.trainer import JudgeTrainer, TrainingConfig, last_complete_checkpoint
+from lmsys_trl.trainer import JudgeTrainer, TrainingConfig
 
 
 @dataclass
@@ -33,8 +36,9 @@ class JudgeConfig:
     dataset_name: str = field(
         metadata={"help": "A data set of recipes/prepare.py: its folder, or its name on the Hub."}
     )
-    swap: Literal["none", "all"] = field(
-        default="none", metadata={"help": "`all`: every training battle in both orders of its answers."}
+    swap: Literal["none", "all", "paired"] = field(
+        default="none",
+        metadata={"help": "Training battles in both orders of their answers, anywhere (`all`) or in the same step."},
     )
     pad_token: str | None = field(
         default=None, metadata={"help": "The token to pad with, where the tokenizer's own is its end token."}
@@ -66,6 +70,12 @@ def main():
             name: encode(split, tokenizer, training.max_length, judge_config.swap if name == "train" else "none")
             for name, split in battles.items()
         }
+    fingerprints = {name: data_fingerprint(split) for name, split in battles.items()}
+    settings = {
+        **asdict(judge_config), **asdict(model_config), **training.to_dict(), "processes": training.world_size,
+        "weights": weights_fingerprint(base), **{f"data, {name}": value for name, value in fingerprints.items()},
+    }  # fmt: skip
+    checkpoint = last_complete_checkpoint(output_dir, settings)
     quantization = quantization_of(model_config)
     peft_config = get_peft_config(model_config)
     peft_config.layers_to_transform = judge_config.lora_layers_to_transform
@@ -75,13 +85,17 @@ def main():
     trainer = JudgeTrainer(
         model=load_base(base, model_config.dtype, model_config.attn_implementation, quantization),
         args=training,
-        train_dataset=rows["train"],
+        train_dataset=rows["train"].shuffle(seed=training.seed),  # batch_rebalance has a seed of its own
         eval_dataset=rows.get("validation") if training.eval_strategy != "no" else None,
         processing_class=tokenizer,
         peft_config=peft_config,
+        callbacks=[CheckpointCallback(settings)],
     )
     trainer.model.print_trainable_parameters()
-    trainer.train(resume_from_checkpoint=last_complete_checkpoint(output_dir))
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.state.global_step < trainer.state.max_steps:
+        print("Stopped by SIGTERM after a whole step, which is saved. The same command goes on from there.")
+        sys.exit(128 + signal.SIGTERM)
 
     trainer.save_model()
     if PartialState().is_main_process:
@@ -90,7 +104,7 @@ def main():
             base_model_id = model_config.model_name_or_path
         tidy_adapter(trainer.model.peft_config["default"], output_dir, base_model_id)
         save_features((row for row in battles["train"] if row["winner"] is not None), output_dir)
-        settings = describe_judge(
+        description = describe_judge(
             tokenizer,
             base,
             base_model_id,
@@ -104,11 +118,8 @@ def main():
                 "quantization": quantization,
             },
         )
-        settings |= {
-            "dataset": {name: data_fingerprint(split) for name, split in battles.items()},
-            **provenance(given),
-        }
-        write_last(output_dir / JUDGE_FILE, settings)
+        description |= {"dataset": fingerprints, **provenance(given)}
+        write_last(output_dir / JUDGE_FILE, description)
         print(f"The judge is in {output_dir}")
 
 

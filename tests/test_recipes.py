@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,26 +192,67 @@ def test_four_bits(project):
     assert sum(judge.predict(prompt=["p"], response_a=["a"], response_b=["b"]).values()) == pytest.approx(1)
 
 
-def train_until_killed(command, project, seconds):
+def sft_command(project, *arguments) -> dict:
+    """What starts recipes/sft.py as a process that can be told to stop."""
+    command = [sys.executable, REPOSITORY / "recipes" / "sft.py", "smollm2.yaml", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(
-        command, cwd=project, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    process_over = time.monotonic() + seconds
-    while time.monotonic() < process_over and not list(
-        (project / "runs" / "killed").glob("checkpoint-*/trainer_state.json")
-    ):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    return {"args": [str(word) for word in command], "cwd": project, "env": environment}
+
+
+def stop_when_saving(start: dict, folder, sent: int, delay: float) -> tuple[int, str]:
+    """Send a signal a moment after a new checkpoint's folder appears, so that it may be half-written."""
+    process = subprocess.Popen(**start, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    before, over = set(folder.glob("checkpoint-*")), time.monotonic() + 90
+    while process.poll() is None and time.monotonic() < over and not set(folder.glob("checkpoint-*")) - before:
+        time.sleep(0.002)
+    time.sleep(delay)
+    process.send_signal(sent)
+    return process.wait(), process.stdout.read()
+
+
+def kill_and_go_on(project, delays: list[float]) -> None:
+    arguments = [*TINY, "--per_device_train_batch_size", "2", "--save_steps", "2", "--num_train_epochs", "2"]
+    recipe("sft.py", "smollm2.yaml", *arguments, "--output_dir", "runs/whole", cwd=project)
+    killed = project / "runs" / "killed"
+    start = sft_command(project, *arguments, "--output_dir", "runs/killed")
+    for delay in delays:
+        stop_when_saving(start, killed, signal.SIGKILL, delay)
+        if (killed / "judge.json").exists():
+            break
+        assert len([path for path in killed.glob("checkpoint-*") if (path / "manifest.json").exists()]) <= 3
+    recipe("sft.py", "smollm2.yaml", *arguments, "--output_dir", "runs/killed", cwd=project)
+    whole, other = (project / "runs" / name / "adapter_model.safetensors" for name in ("whole", "killed"))
+    assert whole.read_bytes() == other.read_bytes()
+    shutil.rmtree(killed)
+    shutil.rmtree(project / "runs" / "whole")
 
 
 def test_killed_and_started_again_equals_never_killed(project):
-    arguments = ["smollm2.yaml", *TINY, "--per_device_train_batch_size", "2", "--save_steps", "3"]
-    recipe("sft.py", *arguments, "--output_dir", "runs/whole", cwd=project)
-    command = [sys.executable, REPOSITORY / "recipes" / "sft.py", *arguments, "--output_dir", "runs/killed"]
-    train_until_killed([str(word) for word in command], project, seconds=60)
-    assert not (project / "runs" / "killed" / "judge.json").exists()
-    recipe("sft.py", *arguments, "--output_dir", "runs/killed", cwd=project)
-    whole, killed = (project / "runs" / name / "adapter_model.safetensors" for name in ("whole", "killed"))
-    assert whole.read_bytes() == killed.read_bytes()
+    kill_and_go_on(project, delays=[0.0, 0.01, 0.05])
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_equals_never_killed(project):
+    kill_and_go_on(project, delays=[random.Random(i).uniform(0, 0.1) for i in range(20)])
+
+
+def test_sigterm_ends_the_step_and_saves(project):
+    arguments = [*TINY, "--per_device_train_batch_size", "2", "--save_steps", "3"]
+    start = sft_command(project, *arguments, "--output_dir", "runs/told")
+    status, output = stop_when_saving(start, project / "runs" / "told", signal.SIGTERM, 0.05)
+    assert status == 128 + signal.SIGTERM and "Stopped by SIGTERM after a whole step" in output
+    assert not (project / "runs" / "told" / "judge.json").exists()
+    last = max(int(path.parent.name[11:]) for path in (project / "runs" / "told").glob("checkpoint-*/manifest.json"))
+
+    changed = ["--learning_rate", "0.5", "--swap", "paired"]
+    output = recipe(
+        "sft.py", "smollm2.yaml", *arguments, *changed, "--output_dir", "runs/told", cwd=project, fails=True
+    )
+    assert "learning_rate: 0.001 then, 0.5 now" in output and "swap: none then, paired now" in output
+    assert "Traceback" not in output
+    # Another number of steps between saves is no other run; and a judge knows nothing of the interruption.
+    arguments[-1] = "5"
+    recipe("sft.py", "smollm2.yaml", *arguments, "--output_dir", "runs/told", cwd=project)
+    recipe("sft.py", "smollm2.yaml", *arguments, "--output_dir", "runs/untold", cwd=project)
+    told, untold = (project / "runs" / name / "adapter_model.safetensors" for name in ("told", "untold"))
+    assert last < 16 and told.read_bytes() == untold.read_bytes()
