@@ -47,7 +47,8 @@ def dataset_card(
         ledger (`Ledger`): What was read and changed.
         removed (`DataFrame`): A row each for what was removed, with `source` and `reason`.
         record (`dict`): Command, configuration and versions.
-        statements (`dict`): What else the card says: `title`, `repo_id`, `split`, `contamination`, `conversations`.
+        statements (`dict`): What else the card says: `title`, `repo_id`, `split`, `contamination`,
+            `conversations`, and `fingerprints`, a hash of the files of each configuration.
 
     Returns:
         `str`: A README.md with the metadata that the Hub and `load_dataset` read.
@@ -160,7 +161,6 @@ def _split_row(name: str, part: pd.DataFrame) -> dict:
 def _metadata(rows: pd.DataFrame, languages: pd.Series, sources: list[Source], statements: dict) -> str:
     licenses = {(source.license or "unknown").lower() for source in sources}
     splits = rows["split"].value_counts()
-    configs = ["battles"] + ["conversations"] * bool(statements["conversations"])
     codes = [LANGUAGE_CODES.get(name.lower(), name.lower() if len(name) == 2 else None) for name in languages.index]
     license_id = licenses.pop() if len(licenses) == 1 else "other"
     license_id = "other" if license_id == "unknown" else license_id
@@ -175,9 +175,11 @@ def _metadata(rows: pd.DataFrame, languages: pd.Series, sources: list[Source], s
         configs=[
             {
                 "config_name": name,
+                # `load_dataset` caches a local folder under its name and this metadata, whatever its files hold.
+                "description": f"sha256 {fingerprint}",
                 **({"default": True} if name == "battles" else {}),
                 "data_files": [{"split": split, "path": f"{name}/{split}.parquet"} for split in splits.index],
             }
-            for name in configs
+            for name, fingerprint in statements["fingerprints"].items()
         ],
     ).to_yaml()

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -215,7 +216,15 @@ def write_card(
     """The card with its plots, and prepare.json for machines."""
     removed = pd.read_parquet(folder / "removed.parquet", columns=["source", "reason"])
     languages = texts["language"].take(pa.array(rows.index[rows["swapped_from"].isna()])).to_pandas().value_counts()
+    files = {
+        path.relative_to(folder).as_posix(): file_fingerprint(path) for path in sorted(folder.glob("*/*.parquet"))
+    }
+    configs = ["battles", "conversations"] if config.conversations else ["battles"]
     statements = {
+        "fingerprints": {
+            name: sha256("".join(hash for path, hash in files.items() if path.startswith(name)).encode()).hexdigest()
+            for name in configs
+        },
         "title": Path(config.output_dir).name,
         "repo_id": config.push_to_hub,
         "split": split_statement(
@@ -241,8 +250,7 @@ def write_card(
         name: {**facts, "rows": ledger.read[name], "changes": ledger.changes[name]}
         for name, facts in ledger.facts.items()
     }
-    fingerprints = {path.stem: file_fingerprint(path) for path in sorted((folder / "battles").iterdir())}
-    content = {"sources": facts, "sha256": fingerprints, **record}
+    content = {"sources": facts, "sha256": files, **record}
     (folder / RECORD).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

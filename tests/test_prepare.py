@@ -77,6 +77,15 @@ def test_rows_and_record(tmp_path, capsys):
     assert loaded["train"].to_pandas().equals(rows[rows["split"] == "train"].drop(columns="split"))
 
 
+def test_what_is_loaded_is_never_of_an_older_folder(tmp_path):
+    """`load_dataset` caches local folders by name."""
+    for i in (1, 2):
+        path = write_votes(tmp_path / "votes.csv", many(f"run {i} ", 20))
+        rows = prepare(tmp_path, sources=[str(path)])
+        for load in (load_battles, load_dataset):
+            assert set(load(str(tmp_path / "data"))["train"]["id"]) == set(rows[rows["split"] == "train"]["id"])
+
+
 def test_the_same_battle_is_kept_in_the_source_named_first(tmp_path):
     one = write_votes(tmp_path / "one.csv", [battle("1", "p"), *many("one")])
     same = [battle("1", " p "), battle("2", "p", "b", "a"), battle("3", "p", "a", "c"), *many("two")]
