@@ -79,7 +79,7 @@ class BenchmarkConfig:
 def main():
     config, _ = parse_config(BenchmarkConfig)
     if config.quick:
-        config.models, config.steps = ["SmolLM2-135M"], 3
+        config.models, config.steps = ["SmolLM2-135M"], 2
     figures = {}
     for model in config.models:
         figures[model] = measure(model, config)
@@ -167,7 +167,7 @@ def work(name: str, model: str, config: BenchmarkConfig, parent: Connection) -> 
         layers_to_transform=config.layers,
     )  # fmt: skip
     if name == "limit":
-        run_limit(get_peft_model(base, lora), rows, config.battles_per_step, parent)
+        run_limit(get_peft_model(base, lora), our_batches(rows, config), rows, parent)
         return
     with tempfile.TemporaryDirectory() as folder:
         options = {
@@ -199,10 +199,7 @@ def work(name: str, model: str, config: BenchmarkConfig, parent: Connection) -> 
                 model=get_peft_model(base, lora), args=TrainingArguments(**options), train_dataset=data,
                 data_collator=pad_right, **turns,
             )  # fmt: skip
-        sampler = torch.utils.data.SequentialSampler(data)
-        if name == "ours":
-            num_batches = trainer.args.gradient_accumulation_steps
-            sampler = BatchRebalanceSampler(data["length"], config.battles_per_step, 1, num_batches, shuffle=False)
+        sampler = our_batches(rows, config) if name == "ours" else torch.utils.data.SequentialSampler(data)
         trainer._get_train_sampler = lambda *_: sampler  # the same battles in each step for all
         trainer.train()
 
@@ -254,18 +251,31 @@ def memory(name: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 2**20
 
 
-def run_limit(model, rows: list[dict], battles_per_step: int, parent: Connection) -> None:
-    """Forward and backward of what every training needs: the backbone with its LoRA, over each row's own tokens."""
+def our_batches(rows: list[dict], config: BenchmarkConfig) -> BatchRebalanceSampler:
+    """The batches of recipes/sft.py, with the rows of each step in the order given."""
+    num_batches = config.battles_per_step // config.rows_at_once
+    lengths = [row["length"] for row in rows]
+    return BatchRebalanceSampler(lengths, config.battles_per_step, 1, num_batches, shuffle=False)
+
+
+def run_limit(model, batches: BatchRebalanceSampler, rows: list[dict], parent: Connection) -> None:
+    """
+    Forward and backward of what every training needs: the backbone with its LoRA, over the tokens of our batches as
+    full rectangles, as if all rows of a batch were equally long.
+    """
     backbone = model.get_base_model().model
-    for start in range(0, len(rows), battles_per_step):
-        wait_for_turn(parent, first=start == 0)
-        began = time.perf_counter()
-        for row in rows[start : start + battles_per_step]:
-            with torch.autocast("cpu", torch.bfloat16):
-                hidden = backbone(input_ids=torch.tensor([row["input_ids"]]), use_cache=False).last_hidden_state
-            hidden[:, -3:].float().square().mean().backward()
-        model.zero_grad()
-        parent.send(time.perf_counter() - began)
+    for number, batch in enumerate(batches):
+        if number % batches.grad_accum == 0:
+            wait_for_turn(parent, first=number == 0)
+            began = time.perf_counter()
+        tokens = [token for index in batch for token in rows[index]["input_ids"]]
+        tokens = torch.tensor(tokens[: len(tokens) // len(batch) * len(batch)]).view(len(batch), -1)
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = backbone(input_ids=tokens, use_cache=False).last_hidden_state
+        hidden[:, -3:].float().square().mean().backward()
+        if (number + 1) % batches.grad_accum == 0:
+            model.zero_grad()
+            parent.send(time.perf_counter() - began)
     tell_memory(parent)
 
 

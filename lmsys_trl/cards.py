@@ -132,6 +132,7 @@ def plots(rows: pd.DataFrame, lengths: np.ndarray, unit: str) -> dict[str, bytes
     for i, (split, row) in enumerate(shares.iterrows()):
         axes.bar(np.arange(3) + 0.4 * i, row, width=0.4, label=split)
     axes.set(xticks=np.arange(3) + 0.2 * (len(shares) - 1), xticklabels=NAMES, ylabel="share of votes")
+    axes.margins(y=0.2)  # room for the legend
     axes.legend()
     turns = Figure(figsize=(4, 3), layout="constrained")
     counts = np.bincount(np.minimum(rows["turns"], 10))[1:]

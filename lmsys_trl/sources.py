@@ -112,9 +112,7 @@ def read_source(
                 blank.append(number)
                 ledger.remove(source.name, number, battle_id, error.reason, row)
             except RowError as error:
-                errors.append(
-                    f"row {number}" + f" (id {battle_id}), {error}" * (not problem) + f": {problem}" * bool(problem)
-                )
+                errors.append(f"row {number} (id {battle_id}), {error}")
                 ledger.remove(source.name, number, battle_id, error.reason, row)
             else:
                 seen.add(battle_id)
