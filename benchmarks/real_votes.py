@@ -4,7 +4,7 @@ of options, and predicts the held-out prompts and the first hundred battles of t
 one table with 95% intervals.
 
     python benchmarks/real_votes.py --assets DIR --output_dir runs/real --options max_length=512 max_steps=100 \
-        --variants swap=none "swap=paired per_device_train_batch_size=4"
+        --variants swap=none "swap=paired battles_per_step=4 per_device_train_batch_size=1"
 """
 
 import subprocess
