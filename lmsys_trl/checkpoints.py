@@ -7,7 +7,7 @@ from accelerate import PartialState
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .provenance import file_fingerprint
+from .provenance import file_fingerprint, write_json
 
 MANIFEST = "manifest.json"
 # What a run may change between one start and the next without becoming another run.
@@ -24,11 +24,9 @@ def write_manifest(checkpoint: Path, settings: dict) -> None:
     files = {
         path.relative_to(checkpoint).as_posix(): {"size": path.stat().st_size, "sha256": file_fingerprint(path)}
         for path in sorted(checkpoint.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        if path.is_file() and path.stem != Path(MANIFEST).stem  # nor a draft that a kill has left
     }
-    draft = checkpoint / f"{MANIFEST}.tmp"
-    draft.write_text(json.dumps({"settings": settings, "files": files}, indent=2) + "\n", encoding="utf-8")
-    draft.replace(checkpoint / MANIFEST)
+    write_json(checkpoint / MANIFEST, {"settings": settings, "files": files})
 
 
 def last_complete_checkpoint(output_dir: str | Path, settings: dict) -> str | None:

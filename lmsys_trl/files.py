@@ -59,7 +59,8 @@ def find_files(path: Path, pattern: str | None = None) -> list[DataFile]:
         names = [file.path.relative_to(path).as_posix() for file in files]
     elif path.suffix.lower() == ".zip":
         try:
-            names = sorted(name for name in zipfile.ZipFile(path).namelist() if not name.startswith("__MACOSX/"))
+            with zipfile.ZipFile(path) as archive:
+                names = sorted(name for name in archive.namelist() if not name.startswith("__MACOSX/"))
         except DAMAGE as error:
             raise ValueError(f"{path}: not a zip archive: {error}") from error
         files = [DataFile(path, name) for name in names]

@@ -1,5 +1,6 @@
 """What an artefact says of how it was made."""
 
+import json
 import shlex
 import sys
 from hashlib import sha256
@@ -40,6 +41,13 @@ def without_folders(value):
 def _partition(word: str) -> tuple[str, str, str]:
     """`--key=value` in three, any other word as a value."""
     return word.partition("=") if word.startswith("--") else ("", "", word)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a file whole or not at all, so that its presence says that what it describes is finished."""
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)
 
 
 def file_fingerprint(path: str | Path) -> str:

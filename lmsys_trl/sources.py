@@ -62,7 +62,7 @@ class Ledger:
     changes: defaultdict = field(default_factory=lambda: defaultdict(Counter))  # source -> what -> how often
     removed: list[dict] = field(default_factory=list)  # source, row (from 1), id, reason and the row as JSON
 
-    def remove(self, source: str, row: int | None, battle_id: str | None, reason: str, content: dict) -> None:
+    def remove(self, source: str, row: int, battle_id: str | None, reason: str, content: dict) -> None:
         content = json.dumps(content, default=str)
         self.removed.append({"source": source, "row": row, "id": battle_id, "reason": reason, "content": content})
 

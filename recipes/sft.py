@@ -6,7 +6,6 @@ Battles in, a judge out: trains a LoRA adapter whose answer letter forecasts the
 Interrupted and started again with the same command it goes on from its last checkpoint.
 """
 
-import json
 import signal
 import sys
 from dataclasses import asdict, dataclass, field
@@ -24,7 +23,7 @@ from lmsys_trl.checkpoints import CheckpointCallback, last_complete_checkpoint
 from lmsys_trl.config import parse_config, run_recipe
 from lmsys_trl.judge import JUDGE_FILE, describe_judge
 from lmsys_trl.prepared import data_fingerprint, encode, load_battles
-from lmsys_trl.provenance import provenance
+from lmsys_trl.provenance import provenance, write_json
 from lmsys_trl.rows import load_tokenizer
 from lmsys_trl.trainer import JudgeTrainer, TrainingConfig
 
@@ -119,7 +118,7 @@ def main():
             },
         )
         description |= {"dataset": fingerprints, **provenance(given)}
-        write_last(output_dir / JUDGE_FILE, description)
+        write_json(output_dir / JUDGE_FILE, description)
         print(f"The judge is in {output_dir}")
 
 
@@ -153,13 +152,6 @@ def tidy_adapter(peft_config: PeftConfig, folder: Path, base_model_id: str | Non
     peft_config.save_pretrained(folder)
     (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle
     (folder / "README.md").unlink(missing_ok=True)  # a generic card, with the path of this machine's base model
-
-
-def write_last(path: Path, content: dict) -> None:
-    """Write a file whole or not at all: its presence says that the run is finished."""
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)
 
 
 if __name__ == "__main__":

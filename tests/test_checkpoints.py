@@ -50,3 +50,9 @@ def test_other_settings_or_data_are_refused_by_name(run):
     assert "learning_rate: 0.001 then, 0.002 now" in message and "data, train: abc then, abd now" in message
     assert "new: None then, 1 now" in message and "output_dir:" not in message.partition("\n")[2]
     assert changed_settings(SETTINGS, {**SETTINGS, "output_dir": "y", "save_steps": 7}) == []
+
+
+def test_a_draft_that_a_kill_has_left_is_no_part_of_a_checkpoint(run):
+    (run / "checkpoint-10" / "manifest.tmp").write_text("{")
+    write_manifest(run / "checkpoint-10", SETTINGS)
+    assert last_complete_checkpoint(run, SETTINGS) == str(run / "checkpoint-10")

@@ -105,7 +105,6 @@ def test_batches_hold_every_row_once_within_the_budget(lengths, max_tokens):
 
 
 def test_letters_alone_and_smoothing_are_those_of_plain_torch(base, tmp_path):
-    letters = None
     for options in ({"loss": "letters"}, {"loss": "letters", "label_smoothing": 0.1}, {"label_smoothing": 0.1}):
         trainer = make_trainer(base, tmp_path, **options)
         trainer.model.eval()
