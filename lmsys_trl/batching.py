@@ -50,3 +50,21 @@ def pad_left(rows: list[dict], pad_token_id: int) -> dict[str, torch.Tensor]:
     if "labels" in rows[0]:
         batch["labels"] = pad([row["labels"] for row in rows], IGNORED)
     return batch
+
+
+def lay_end_to_end(rows: list[dict]) -> dict[str, torch.Tensor]:
+    """
+    Rows as one sequence without padding. That they are several shows where `position_ids` begin anew: flash attention
+    keeps them apart at no cost, other kinds by a mask over the whole sequence.
+
+    Args:
+        rows (`list[dict]`): Rows with `input_ids` and `labels`.
+
+    Returns:
+        `dict[str, torch.Tensor]`: `input_ids`, `position_ids` and `labels`, each of shape `(1, tokens)`.
+    """
+    return {
+        "input_ids": torch.tensor([[token for row in rows for token in row["input_ids"]]]),
+        "position_ids": torch.tensor([[position for row in rows for position in range(len(row["input_ids"]))]]),
+        "labels": torch.tensor([[label for row in rows for label in row["labels"]]]),
+    }

@@ -3,29 +3,21 @@
 import torch
 from torch.nn.functional import cross_entropy
 
-from .rows import IGNORED
-
 
 def answer_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
     """
     Cross-entropy of the letter and the end token over the whole vocabulary.
 
     Args:
-        logits (`Tensor`): For the last positions of each row, of shape `(rows, positions, vocabulary)`.
-        labels (`Tensor`): The tokens at these positions, or -100, of shape `(rows, positions)`.
+        logits (`Tensor`): Those that foretell the letter and the end token, of shape `(rows, 2, vocabulary)`.
+        labels (`Tensor`): These two tokens, of shape `(rows, 2)`.
         label_smoothing (`float`): The share of a target that is spread over the whole vocabulary.
 
     Returns:
         `Tensor`: The sum over rows of the mean over their two tokens.
     """
-    total = cross_entropy(
-        logits.flatten(0, 1).float(),
-        labels.flatten(),
-        ignore_index=IGNORED,
-        reduction="sum",
-        label_smoothing=label_smoothing,
-    )
-    return total / 2
+    logits = logits.flatten(0, 1).float()
+    return cross_entropy(logits, labels.flatten(), reduction="sum", label_smoothing=label_smoothing) / 2
 
 
 def letters_loss(
@@ -47,13 +39,11 @@ def letters_loss(
 def letter_logits(logits: torch.Tensor, labels: torch.Tensor, letters: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Args:
-        logits, labels: As for [`answer_loss`]; the letter is the first label of a row.
+        logits, labels: As for [`answer_loss`].
         letters (`list[int]`): The ids of the three letters.
 
     Returns:
         `tuple[Tensor, Tensor]`: The logits of the letters, of shape `(rows, 3)`, and the place of the right one.
     """
-    first = (labels != IGNORED).int().argmax(dim=1)
-    rows = torch.arange(len(labels), device=labels.device)
-    right = labels[rows, first].unsqueeze(1) == torch.tensor(letters, device=labels.device)
-    return logits[rows, first][:, letters].float(), right.int().argmax(dim=1)
+    right = labels[:, :1] == torch.tensor(letters, device=labels.device)
+    return logits[:, 0, letters].float(), right.int().argmax(dim=1)
