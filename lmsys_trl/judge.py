@@ -102,7 +102,7 @@ class Judge:
             raise ValueError(f"{adapter}: no adapter_model.safetensors. Pickled adapters are not loaded")
         tokenizer = load_tokenizer(str(adapter))
         _refuse_other(f"the tokenizer in {adapter}", _tokenizer_fingerprints(tokenizer), settings["tokenizer"])
-        base = _find_base_of(settings["base_model"], model_name_or_path)
+        base = find_base_of(settings["base_model"], model_name_or_path)
         _refuse_other(f"base model {base}", architecture(base), settings["base_model"]["architecture"])
         if (base / "tokenizer.json").is_file():
             own = load_tokenizer(str(base), pad_token=tokenizer.pad_token)
@@ -216,7 +216,8 @@ def read_judge_file(adapter: Path) -> dict:
         raise ValueError(f"adapter {adapter}: {JUDGE_FILE} is damaged: {error}") from error
 
 
-def _find_base_of(base_model: dict, model_name_or_path: str | None) -> Path:
+def find_base_of(base_model: dict, model_name_or_path: str | None = None) -> Path:
+    """The folder of the base model that `judge.json` describes, or of the one that is named."""
     if model_name_or_path is not None:
         return base_folder(model_name_or_path)
     folder = find_base(base_model["fingerprint"])

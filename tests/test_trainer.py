@@ -61,11 +61,12 @@ def test_rows_laid_end_to_end_do_not_see_each_other(base, tmp_path):
     def gradient(loss):
         return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
 
-    batch = {**lay_end_to_end(list(trainer.train_dataset)), "ids": trainer.train_dataset["id"]}
+    votes = torch.tensor(trainer.train_dataset["votes"][:])
+    batch = {**lay_end_to_end(list(trainer.train_dataset)), "votes": votes, "ids": trainer.train_dataset["id"]}
     one_text = {**batch, "position_ids": torch.arange(batch["input_ids"].shape[1]).unsqueeze(0)}
     assert batch["input_ids"].shape == (1, sum(trainer.train_dataset["length"]))
     expected = gradient(plain_loss(trainer))
-    assert (gradient(trainer.compute_loss(trainer.model, batch)) - expected).norm() <= 1e-5 * expected.norm()
+    assert (gradient(trainer.compute_loss(trainer.model, dict(batch))) - expected).norm() <= 1e-5 * expected.norm()
     assert (gradient(trainer.compute_loss(trainer.model, one_text)) - expected).norm() > 1e-2 * expected.norm()
 
 
