@@ -14,11 +14,12 @@ from test_trainer import make_trainer
 
 from lmsys_trl.base_models import load_base
 from lmsys_trl.battle import swap_battle
+from lmsys_trl.merging import average_adapters, merge_into_base
 from lmsys_trl.objectives import answer_loss, letters_loss, teacher_cosine, teacher_kl
 from lmsys_trl.predictions import predictions_table, save_predictions
 from lmsys_trl.prepared import encode
 from lmsys_trl.synthetic import make_battles
-from lmsys_trl.teachers import join_teachers, read_forecasts, refuse_leaks
+from lmsys_trl.teachers import join_teachers, of_fold, read_forecasts, refuse_leaks, without_fold
 
 
 def make_predictions(forecasts: dict[str, list[float]], order: str = "ab", **columns) -> pd.DataFrame:
@@ -144,6 +145,9 @@ def test_a_leak_is_refused():
     battles = make_dataset(4, fold=[0, 0, 1, 1], group=["x", "y", "z", "z"])
     judges = {"zero": {"dataset": {"train": "f"}, "fold": 0}, "one": {"dataset": {"train": "f"}, "fold": 1}}
     refuse_leaks(battles, "f", judges)
+    assert without_fold(battles, 0)["id"][:] == of_fold(battles, 1)["id"][:] == battles["id"][2:]
+    with pytest.raises(ValueError, match="the data set has no fold 7. Its folds: 0, 1"):
+        without_fold(battles, 7)
     torn = make_dataset(4, fold=[0, 0, 1, 1], group=["x", "y", "y", "z"])
     other = {"zero": judges["zero"], "one": {"dataset": {"train": "g"}, "fold": 1}}
     whole = {"zero": judges["zero"], "one": {"dataset": {"train": "f"}, "fold": None}}
@@ -201,20 +205,14 @@ def test_from_teachers_to_a_student(folds):
     assert mean.loc[battles["id"], "fold"].tolist() == battles["fold"].tolist()
 
     student = ["sft.py", *TINY, "--dataset_name", "data", "--teacher_files", "teacher.parquet"]
-    stage = ["--adapter_name_or_path", "runs/fold0", "--hard_weight", "0.5", "--learning_rate", "0"]
+    stage = ["--adapter_name_or_path", "runs/fold0", "--hard_weight", "0.5", "--learning_rate", "1e-5"]
     recipe(*student, *stage, "--output_dir", "runs/student", cwd=folds)
     start, end = (load_file(folds / "runs" / name / "adapter_model.safetensors") for name in ("fold0", "student"))
-    assert start.keys() == end.keys() and all(torch.equal(start[name], end[name]) for name in start)
+    assert start.keys() == end.keys() and any(not torch.equal(start[name], end[name]) for name in start)
+    assert all(torch.allclose(start[name], end[name], atol=1e-3) for name in start)
     assert json.loads((folds / "runs" / "student" / "judge.json").read_text())["fold"] is None
-    stage[-1] = "0.01"
-    recipe(*student, *stage, "--output_dir", "runs/student2", cwd=folds)
-    moved = load_file(folds / "runs" / "student2" / "adapter_model.safetensors")
-    assert any(not torch.equal(start[name], moved[name]) for name in start)
-
     output = recipe(*student, *stage, "--lora_r", "3", "--output_dir", "runs/other", cwd=folds, fails=True)
     assert "r: 16 in the adapter, 3 in the recipe" in output and "Traceback" not in output
-    output = recipe("sft.py", *TINY, "--dataset_name", "data", "--fold", "7", cwd=folds, fails=True)
-    assert "fold: the data set has no fold 7. Its folds: 0, 1" in output and "Traceback" not in output
 
 
 def test_averages_of_adapters(folds):
@@ -253,11 +251,8 @@ def test_an_adapter_merged_into_its_base_judges_alike(folds):
     (folds / "few_bits" / "config.json").write_text(
         json.dumps(config | {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}})
     )
-    output = recipe(
-        "merge.py", "--adapters", "runs/fold0", "--model_name_or_path", "few_bits", "--output_dir", "x", cwd=folds,
-        fails=True,
-    )  # fmt: skip
-    assert "its weights are quantised" in output and "Traceback" not in output
+    with pytest.raises(ValueError, match="its weights are quantised"):
+        merge_into_base(folds / "runs" / "fold0", str(folds / "few_bits"), folds / "nothing")
 
 
 def test_unlike_adapters_are_not_averaged(folds):
@@ -265,6 +260,5 @@ def test_unlike_adapters_are_not_averaged(folds):
     shutil.copytree(folds / "runs" / "fold1", other, ignore=shutil.ignore_patterns("checkpoint-*"))
     config = json.loads((other / "adapter_config.json").read_text())
     (other / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 7}))
-    output = recipe("merge.py", "--adapters", "runs/fold0", "other", "--output_dir", "nothing", cwd=folds, fails=True)
-    assert "other: lora_alpha is 7, and 32 in runs/fold0" in output and "Traceback" not in output
-    assert not (folds / "nothing").exists()
+    with pytest.raises(ValueError, match="other: lora_alpha is 7, and 32 in .*fold0"):
+        average_adapters([folds / "runs" / "fold0", other], "mean")
