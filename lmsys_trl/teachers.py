@@ -53,7 +53,8 @@ def join_teachers(battles: Dataset, files: list[str], allow_unmatched: bool = Fa
 
 def read_forecasts(file: str | Path) -> pd.DataFrame:
     """
-    A predictions file's best forecast of each battle: the mean of both orders, or the one order that it holds.
+    A predictions file's best forecast of each battle: the mean of both orders, or the one order that it holds. A CSV
+    file with ids and probabilities, as a submission is, will do too.
 
     Returns:
         `DataFrame`: Three columns of probabilities, indexed by id.
@@ -63,7 +64,10 @@ def read_forecasts(file: str | Path) -> pd.DataFrame:
     """
     if not Path(file).is_file():
         raise ValueError(f"{file}: there is no such file. recipes/predict.py and recipes/out_of_fold.py make them")
-    table = pd.read_parquet(file)
+    if Path(file).suffix == ".csv":
+        table = pd.read_csv(file, dtype={"id": str}).assign(order="ab")
+    else:
+        table = pd.read_parquet(file)
     missing = {"id", "order", *PROBABILITIES} - set(table.columns)
     if missing:
         raise ValueError(f"{file}: no predictions file, it lacks the columns {', '.join(sorted(missing))}")
