@@ -123,7 +123,7 @@ def test_folders_that_are_no_judge(adapter, base, tmp_path):
 def test_turns_must_match(judge):
     with pytest.raises(ValueError, match="they must have as many"):
         judge.predict(prompt=["p"], response_a=["a", "b"], response_b=["b"])
-    with pytest.raises(ValueError, match="expected one of none, swap"):
+    with pytest.raises(ValueError, match="'twice' is none of none, swap"):
         judge.predict(prompt=["p"], response_a=["a"], response_b=["b"], tta="twice")
 
 
