@@ -55,15 +55,14 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
     return table
 
 
-def votes_and_groups(predictions: pd.DataFrame, order: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def votes_and_groups(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """
-    What a fit needs: the forecasts in one order of the battles with a vote, the votes as indices into `WINNERS`, and
-    the groups. A battle without a group is one of its own.
+    What a fit needs besides the forecasts: the votes as indices into `WINNERS`, and the groups. A battle without a
+    group is one of its own.
     """
-    labelled = predictions[(predictions["order"] == order) & predictions["winner"].notna()]
-    labels = np.array([WINNERS.index(winner) for winner in labelled["winner"]], dtype=int)
-    groups = labelled["group"] if "group" in labelled else pd.Series(pd.NA, labelled.index, dtype="string")
-    return labelled[PROBABILITIES].to_numpy(), labels, groups.fillna("id " + labelled["id"]).to_numpy(dtype=str)
+    groups = rows["group"] if "group" in rows else pd.Series(pd.NA, rows.index, dtype="string")
+    labels = np.array([WINNERS.index(winner) for winner in rows["winner"]], dtype=int)
+    return labels, groups.fillna("id " + rows["id"]).to_numpy(dtype=str)
 
 
 def save_predictions(predictions: pd.DataFrame, path: Path) -> None:
