@@ -44,7 +44,9 @@ def stack_forecasts(
             stacked.append(rows.set_index("id")[PROBABILITIES].reindex(first["id"]).to_numpy())
     if problems:
         raise ValueError("predictions that do not belong together:\n  " + "\n  ".join(problems))
-    return first.reset_index(drop=True), np.stack(stacked, axis=1)
+    first = first.reset_index(drop=True)
+    first.attrs = {}  # what one judge says of itself is not said of all
+    return first, np.stack(stacked, axis=1)
 
 
 def refuse_missing(names: list[str], battles: pd.DataFrame, forecasts: np.ndarray, weights: np.ndarray) -> None:

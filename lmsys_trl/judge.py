@@ -163,9 +163,12 @@ class Judge:
             name = f"judge{len(beside.model.peft_config)}"
             beside.model.load_adapter(str(adapter), adapter_name=name)
             return cls(beside.model, tokenizer, settings, name, identity)
-        model = load_base(
-            base, precision["dtype"], precision["attn_implementation"], quantization=precision["quantization"]
-        )
+        try:
+            model = load_base(
+                base, precision["dtype"], precision["attn_implementation"], quantization=precision["quantization"]
+            )
+        except (ImportError, ValueError) as error:  # such as flash attention where there is none
+            raise ValueError(f"base model {base} cannot be loaded with {precision}: {error}") from error
         model = PeftModel.from_pretrained(model, str(adapter))
         if torch.accelerator.is_available() and not precision["quantization"]:
             model = model.to(torch.accelerator.current_accelerator())

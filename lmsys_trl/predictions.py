@@ -46,8 +46,9 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
         raise ValueError(f"predictions {path}: there is no such file. recipes/predict.py makes it, as *.parquet")
     try:
         table = pd.read_parquet(path)
+        table = table.astype({name: dtype for name, dtype in COLUMNS.items() if name in table})
     except (OSError, ValueError) as error:
-        raise ValueError(f"predictions {path}: not a parquet file, or damaged: {error}") from error
+        raise ValueError(f"predictions {path}: not a file of forecasts, or damaged: {error}") from error
     # A group is needed for a fit only, and a fold never.
     missing = [name for name in COLUMNS if name not in table and name not in ("fold", "group")]
     if missing:

@@ -24,7 +24,7 @@ from lmsys_trl.battle import BATTLE_FEATURES
 from lmsys_trl.calibration import apply_calibration, best_calibration
 from lmsys_trl.orders import parse_tta, second_order
 from lmsys_trl.parts import Parts
-from lmsys_trl.predictions import PROBABILITIES, probabilities_of, save_predictions, votes_and_groups
+from lmsys_trl.predictions import PROBABILITIES, load_predictions, probabilities_of, save_predictions, votes_and_groups
 from lmsys_trl.rows import encode_battle
 from lmsys_trl.synthetic import make_battles
 
@@ -96,7 +96,7 @@ def test_kills_and_processes_do_not_matter(project, both):
     output = recipe("predict.py", *arguments, "4", cwd=project, launch=["--config_file", project / "two.yaml"])
     assert output.count("30 battles predicted") == 1 and not folder.exists()
     assert f"{len(kept)}/30" in output or len(kept) > 30  # goes on where the other ended
-    predictions = pd.read_parquet(project / "out.parquet")
+    predictions = load_predictions(project / "out.parquet")
     assert list(predictions["id"]) == list(both["id"]) and list(predictions["order"]) == list(both["order"])
     assert np.allclose(predictions[PROBABILITIES], both[PROBABILITIES], atol=1e-5)
     pd.testing.assert_frame_equal(predictions.drop(columns=PROBABILITIES), both.drop(columns=PROBABILITIES))
@@ -192,6 +192,8 @@ def test_precision_is_a_choice(judge, battles, project, both):
     )  # fmt: skip
     Gemma2ForCausalLM(config).save_pretrained(project / "gemma2")
     assert load_base(project / "gemma2", "float32").config._attn_implementation == "eager"  # sdpa can't cap logits
+    with pytest.raises(ValueError, match="tiny cannot be loaded with .*none_such"):
+        Judge.from_pretrained(project / "judge", base, {"attn_implementation": "none_such"})
 
 
 def test_batches_are_shared_out_evenly():
