@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import torch
 from accelerate import PartialState
 from datasets import Dataset
 
@@ -21,7 +22,12 @@ RECORD = "record.json"
 CHUNK = 1000  # battles in memory at a time while a file is read
 
 
-def stored_battles(test_file: str, folder: Path) -> Dataset:
+def all_processes() -> PartialState:
+    """The processes of `accelerate launch`. Where there is no accelerator they find each other only if told so."""
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
+def stored_battles(test_file: str, folder: Path, processes: PartialState) -> Dataset:
     """
     The battles of a file in any format of recipes/prepare.py, read by one process as they come and memory-mapped by
     all, so that memory does not grow with their number.
@@ -29,8 +35,8 @@ def stored_battles(test_file: str, folder: Path) -> Dataset:
     Args:
         test_file (`str`): The file; votes may be missing, as for [`read_battles`] with `patient`.
         folder (`Path`): Where they are put.
+        processes (`PartialState`): Those that call this together.
     """
-    processes = PartialState()
     stored = folder / "battles.arrow"
     with processes.main_process_first():
         if processes.is_main_process:

@@ -29,7 +29,7 @@ from lmsys_trl.ensembles import (
     weights_of_battles,
 )
 from lmsys_trl.judge import Judge, read_judge_file
-from lmsys_trl.parts import stored_battles
+from lmsys_trl.parts import all_processes, stored_battles
 from lmsys_trl.predictions import PROBABILITIES, load_predictions, save_predictions, save_submission, votes_and_groups
 
 
@@ -68,18 +68,19 @@ class EnsembleConfig:
 def main():
     config, precision, _ = parse_config(EnsembleConfig, PrecisionConfig)
     check(config)
+    processes = all_processes()
     if config.fit_on is not None:
         fit(config)
     folder = Path(f"{config.output_file}.parts")
     if config.adapters is not None:
-        tables = predict_members(config, precision_changes(precision), folder)
+        tables = predict_members(config, precision_changes(precision), folder, processes)
     else:
         tables = [load_predictions(path) for path in config.predictions]
     names = config.predictions or config.adapters
     battles, forecasts = stack_forecasts(names, tables, config.orders)
     weights = weights_of_battles(battles, config.weights, config.longest, config.weights_longest)
     refuse_missing(names, battles, forecasts, weights)
-    if PartialState().is_main_process:
+    if processes.is_main_process:
         battles[PROBABILITIES] = combine(forecasts, weights, config.mean)
         battles["order"] = "ab"
         output_file = Path(config.output_file)
@@ -146,12 +147,14 @@ def fit_part(what: str, config: EnsembleConfig, battles: pd.DataFrame, forecasts
     return weights.tolist()
 
 
-def predict_members(config: EnsembleConfig, precision: dict, folder: Path) -> list[pd.DataFrame]:
+def predict_members(
+    config: EnsembleConfig, precision: dict, folder: Path, processes: PartialState
+) -> list[pd.DataFrame]:
     """
     Each member's forecasts where it has a weight. The first reads all battles, since its tokens say which are the
     longest. Judges of the same base that follow each other share it.
     """
-    battles, processes = stored_battles(config.test_file, folder), PartialState()
+    battles = stored_battles(config.test_file, folder, processes)
     tables, judge, weights = {}, None, None
     for number, adapter in enumerate(dict.fromkeys(config.adapters)):
         if judge is not None and not on_the_same_base(judge, adapter):

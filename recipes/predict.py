@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from accelerate import PartialState
-
 from lmsys_trl.config import parse_config, run_recipe
 from lmsys_trl.judge import Judge
 from lmsys_trl.orders import parse_tta
-from lmsys_trl.parts import stored_battles
+from lmsys_trl.parts import all_processes, stored_battles
 from lmsys_trl.predictions import save_predictions, save_submission
 
 
@@ -66,9 +64,9 @@ def main():
     if output_file.suffix not in (".csv", ".parquet"):
         raise ValueError(f"output_file: expected a name that ends in .csv or .parquet, found {output_file.name}")
     parse_tta(config.tta)
-    processes = PartialState()
+    processes = all_processes()
     folder = output_file.with_name(f"{output_file.name}.parts")
-    battles = stored_battles(config.test_file, folder)
+    battles = stored_battles(config.test_file, folder, processes)
     judge = Judge.from_pretrained(config.adapter, config.model_name_or_path, precision_changes(precision))
     predictions = judge.predict_dataset(
         battles,
