@@ -1,4 +1,6 @@
-"""Rows of different length -> padded batches."""
+"""Rows of different length -> padded batches, shared out over processes."""
+
+import heapq
 
 import torch
 
@@ -22,6 +24,19 @@ def token_batches(lengths: list[int], max_tokens: int) -> list[list[int]]:
             batches.append([])
         batches[-1].append(index)
     return batches
+
+
+def share_out(batches: list[list[int]], lengths: list[int], num_shares: int) -> list[list[list[int]]]:
+    """
+    Batches of [`token_batches`] in as many shares as there are processes, nearly equal in tokens with padding: the
+    largest batch goes to whoever has least so far.
+    """
+    shares, loads = [[] for _ in range(num_shares)], [(0, share) for share in range(num_shares)]
+    for cost, batch in sorted(((len(batch) * lengths[batch[0]], batch) for batch in batches), reverse=True):
+        load, share = loads[0]
+        shares[share].append(batch)
+        heapq.heapreplace(loads, (load + cost, share))
+    return shares
 
 
 def pad_left(rows: list[dict], pad_token_id: int) -> dict[str, torch.Tensor]:
