@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset, List, Value
 
-from .predictions import PROBABILITIES
+from .predictions import PROBABILITIES, best_order, load_predictions
 
 TEACHERS = List(List(Value("float64")))  # a triple of probabilities for each teacher, or None
 
@@ -60,19 +60,17 @@ def read_forecasts(file: str | Path) -> pd.DataFrame:
         `DataFrame`: Three columns of probabilities, indexed by id.
 
     Raises:
-        ValueError: If it is no predictions file, or an id stands in it twice.
+        ValueError: If it holds no forecasts, or an id stands in it twice.
     """
-    if not Path(file).is_file():
-        raise ValueError(f"{file}: there is no such file. recipes/predict.py and recipes/out_of_fold.py make them")
-    if Path(file).suffix == ".csv":
-        table = pd.read_csv(file, dtype={"id": str}).assign(order="ab")
+    if Path(file).suffix == ".csv" and Path(file).is_file():
+        table = pd.read_csv(file, dtype={"id": str})
+        missing = {"id", *PROBABILITIES} - set(table.columns)
+        if missing:
+            raise ValueError(f"{file}: no forecasts, it lacks the columns {', '.join(sorted(missing))}")
     else:
-        table = pd.read_parquet(file)
-    missing = {"id", "order", *PROBABILITIES} - set(table.columns)
-    if missing:
-        raise ValueError(f"{file}: no predictions file, it lacks the columns {', '.join(sorted(missing))}")
-    both = table["order"] == "mean"
-    table = table[both if both.any() else table["order"] == "ab"].set_index("id")[PROBABILITIES]
+        table = load_predictions(file)
+        table = table[table["order"] == best_order(table)]
+    table = table.set_index("id")[PROBABILITIES]
     doubled = table.index[table.index.duplicated()]
     if len(doubled):
         raise ValueError(f"{file}: {len(doubled)} ids stand there twice, the first {doubled[0]}")

@@ -5,12 +5,16 @@ The judges of the folds as teachers: each forecasts the battles of the fold that
         --output_file runs/teacher.parquet
 """
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from lmsys_trl.config import parse_config, run_recipe
 from lmsys_trl.judge import Judge, read_judge_file
-from lmsys_trl.predictions import predictions_table, save_predictions
+from lmsys_trl.parts import all_processes
+from lmsys_trl.predictions import save_predictions
 from lmsys_trl.prepared import data_fingerprint, load_battles
 from lmsys_trl.teachers import of_fold, refuse_leaks
 
@@ -31,17 +35,26 @@ class OutOfFoldConfig:
 
 def main():
     config, _ = parse_config(OutOfFoldConfig)
+    output_file, processes = Path(config.output_file), all_processes()
     battles = load_battles(config.dataset_name)["train"]
     judges = {adapter: read_judge_file(Path(adapter)) for adapter in config.adapters}
     refuse_leaks(battles, data_fingerprint(battles), judges)
-    rows = []
+    tables, folder = [], output_file.with_name(f"{output_file.name}.parts")
     for adapter, settings in judges.items():
-        judge = Judge.from_pretrained(adapter, config.model_name_or_path)
-        unseen = of_fold(battles, settings["fold"])
-        forecasts = judge.predict_battles(unseen, config.tta, config.max_tokens_per_batch)
-        rows += [{**row, "fold": settings["fold"]} for row in forecasts]
-    save_predictions(predictions_table(rows), Path(config.output_file))
-    print(f"{len({row['id'] for row in rows})} battles, each forecast by a judge that has not seen its group")
+        judge, fold = Judge.from_pretrained(adapter, config.model_name_or_path), settings["fold"]
+        forecasts = judge.predict_dataset(
+            of_fold(battles, fold),
+            tta=config.tta,
+            max_tokens_per_batch=config.max_tokens_per_batch,
+            parts=folder / str(fold),
+            processes=processes,
+        )
+        tables.append(forecasts.assign(fold=fold))
+    if processes.is_main_process:
+        forecasts = pd.concat(tables)
+        save_predictions(forecasts, output_file)
+        shutil.rmtree(folder)
+        print(f"{forecasts['id'].nunique()} battles, each forecast by a judge that has not seen its group")
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def test_missing_foreign_and_doubled_ids_are_counted_and_refused(tmp_path, capsy
         with pytest.raises(ValueError, match=message):
             read_forecasts(file)
     pd.DataFrame({"id": ["a"]}).to_parquet(file)
-    with pytest.raises(ValueError, match="no predictions file, it lacks the columns order"):
+    with pytest.raises(ValueError, match="no columns order, winner_model_a"):
         read_forecasts(file)
 
 
