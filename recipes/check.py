@@ -11,21 +11,21 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sft import JudgeConfig
+from sft import JudgeConfig, quantization_of
 from trl import ModelConfig, get_peft_config
 
 from lmsys_trl.checks import (
     check_attention,
-    check_fit,
     check_lengths,
     check_lora,
+    check_quantization,
     check_rows,
     find_config,
     find_tokenizer,
     parse_what_can_be,
-    read_launch,
 )
 from lmsys_trl.config import run_recipe
+from lmsys_trl.launches import check_fit, read_launch
 from lmsys_trl.trainer import TrainingConfig
 
 RECIPES = Path(__file__).parent
@@ -78,8 +78,8 @@ def recipes_to_check(argv: list[str]) -> tuple[list[Path], list[str]]:
     """The recipe that is named, or all that are for sft.py; and the options after it."""
     if argv and argv[0].endswith((".yaml", ".yml")):
         return [Path(argv[0]) if Path(argv[0]).is_file() else RECIPES / argv[0]], argv[1:]
-    if "--tokenizer" in argv:
-        raise ValueError("tokenizer: name the recipe that it belongs to, as in recipes/check.py gemma.yaml")
+    if any(word.startswith(("--tokenizer", "--config")) for word in argv):
+        raise ValueError("name the recipe first, as in recipes/check.py gemma.yaml --tokenizer DIR")
     recipes = sorted(RECIPES.glob("*.yaml"))
     return [path for path in recipes if "recipes/sft.py" in path.read_text(encoding="utf-8").partition("\n")[0]], argv
 
@@ -90,13 +90,14 @@ def check_recipe(config: CheckConfig, model: ModelConfig, training: TrainingConf
         return ["model_name_or_path: missing. A folder with a base model, or its name on the Hub"]
     try:
         base, where = find_config(model.model_name_or_path, config.base_model_id, model.model_revision)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return [f"model_name_or_path: its configuration is not at hand: {error}"]
     print(f"  model: {model.model_name_or_path}, built without weights from {where}")
     lengths = {"max_length": training.max_length, "inference_max_length": config.inference_max_length}
     lengths = {key: length for key, length in lengths.items() if length is not None}
-    in_16_bits = model.dtype in ("bfloat16", "float16") or training.bf16 or training.fp16
+    in_16_bits = model.dtype != "float32" or training.bf16 or training.fp16
     problems = check_attention(base, model.attn_implementation, in_16_bits) + check_lengths(base, lengths)
+    problems += check_quantization(quantization_of(model))
 
     model.use_peft = True
     peft_config = get_peft_config(model)
