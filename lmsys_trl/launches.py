@@ -41,16 +41,13 @@ def _check_sections(launch: ClusterConfig) -> list[str]:
                 nearest = get_close_matches(key, known, n=1)
                 hint = f"Did you mean {nearest[0]}?" if nearest else "See accelerate launch --help"
                 problems.append(f"{section}: unknown key {key}. {hint}")
-    fsdp, deepspeed = launch.fsdp_config, launch.deepspeed_config
     if launch.distributed_type == DistributedType.FSDP:
-        default = "FULL_STATE_DICT" if str(fsdp.get("fsdp_version", 1)) == "1" else "SHARDED_STATE_DICT"
-        if fsdp.get("fsdp_state_dict_type", default) != "FULL_STATE_DICT":
+        version = str(launch.fsdp_config.get("fsdp_version", 1))
+        default = "FULL_STATE_DICT" if version == "1" else "SHARDED_STATE_DICT"
+        if launch.fsdp_config.get("fsdp_state_dict_type", default) != "FULL_STATE_DICT":
             problems.append("fsdp_state_dict_type: no adapter would be saved. Set it to FULL_STATE_DICT")
-    if launch.distributed_type == DistributedType.DEEPSPEED:
-        if "deepspeed_config_file" in deepspeed:
-            problems.append("deepspeed_config_file: hides its zero_stage. Put the settings into deepspeed_config")
-        if deepspeed.get("zero_stage") == 3 and not deepspeed.get("zero3_save_16bit_model"):
-            problems.append("zero3_save_16bit_model: no adapter would be saved. Set it to true")
+    if "deepspeed_config_file" in launch.deepspeed_config:
+        problems.append("deepspeed_config_file: hides its zero_stage. Put the settings into deepspeed_config")
     return problems
 
 

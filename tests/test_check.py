@@ -155,7 +155,7 @@ def test_each_mistake_in_a_recipe_is_caught(check, changes, problem):
         ("fsdp", {}, {"load_in_4bit": "false", "load_in_8bit": "true"}, "weights in 8 bits can't be split"),
         ("fsdp", {"use_cpu": True}, {"load_in_4bit": "false"}, "use_cpu: accelerate ignores FSDP on a CPU"),
         ("zero3", {}, {}, "load_in_4bit: ZeRO-3 can't split 4-bit weights. Use fsdp.yaml or zero2.yaml"),
-        ("zero3", {"deepspeed_config": {"zero_stage": 3}}, {"load_in_4bit": "false"}, "zero3_save_16bit_model: no ad"),
+        ("fsdp", {"fsdp_config": {"fsdp_version": 2}}, {"load_in_4bit": "false"}, "fsdp_state_dict_type: no adapter"),
         ("zero2", {"deepspeed_config": {"zero_stge": 2}}, {}, "unknown key zero_stge. Did you mean zero_stage?"),
         ("zero2", {"deepspeed_config": {"deepspeed_config_file": "x"}}, {}, "deepspeed_config_file: hides its zero"),
         ("zero2", {"deepspeed_config": {"gradient_accumulation_steps": 8}}, {}, "8 in deepspeed_config, 4 by the"),
