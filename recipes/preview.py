@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from sft import JudgeConfig
+from sft import JudgeConfig, what_to_learn
 from trl import ModelConfig
 
 from lmsys_trl.config import parse_config, run_recipe
@@ -79,7 +79,7 @@ def load_splits(config: PreviewConfig) -> dict[str, Iterable[dict]]:
         return {config.test_file: read_battles(config.test_file, patient=True)[0]}
     if config.dataset_name is None:
         raise ValueError("dataset_name or test_file: missing. Name the battles")
-    splits = load_battles(config.dataset_name)
+    splits = what_to_learn(load_battles(config.dataset_name), config)
     return {
         name: split.select([i for i, winner in enumerate(split["winner"]) if winner is not None])
         for name, split in splits.items()

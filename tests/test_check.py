@@ -1,7 +1,6 @@
 """Every recipe and configuration of accelerate, and each thing that can be wrong with one."""
 
 import importlib
-import json
 import sys
 
 import pytest
@@ -239,16 +238,3 @@ def test_accelerate_itself_takes_each_configuration(path, monkeypatch):
             assert plugin.fsdp_version == 2 and plugin.reshard_after_forward is True
             assert plugin.state_dict_type == StateDictType.FULL_STATE_DICT
             assert plugin.auto_wrap_policy.__name__ == "transformer_auto_wrap_policy"
-
-
-def test_ddp_on_two_cpu_processes(folder):
-    """multi_gpu.yaml as it is, but for the number of processes: without a GPU its processes talk over gloo."""
-    launch = ["--config_file", REPOSITORY / "accelerate_configs" / "multi_gpu.yaml", "--num_processes", 2]
-    output = recipe(
-        "sft.py", "smollm2.yaml", "--model_name_or_path", "models/tiny", "--dataset_name", "battles",
-        "--lora_layers_to_transform", "1", "--battles_per_step", 4, "--per_device_train_batch_size", 2,
-        "--output_dir", "runs/two", "--base_model_id", "owner/tiny", "--use_cpu", "--bf16=false",
-        cwd=folder, launch=launch,
-    )  # fmt: skip
-    assert output.count("processes: 2") == 1 and output.count("The judge is in runs/two") == 1
-    assert json.loads((folder / "runs" / "two" / "judge.json").read_text())["max_length"] == 1024
