@@ -57,6 +57,16 @@ TITLES = {
     "plain": "transformers.Trainer, batch 4, all logits",
 }
 
+KINDS = {  # operators of torch, as the profiler names them
+    "matrix products of the layers and LoRA": ("mm", "addmm", "linear", "matmul", "mkldnn_convolution"),
+    "attention: products and softmax": ("bmm", "baddbmm", "_softmax", "_softmax_backward_data"),
+    "casts between float32 and bfloat16, copies": ("copy_", "_to_copy", "clone", "cat"),
+    "element by element: norms, activations, sums": (
+        "mul", "add", "add_", "mul_", "neg", "silu", "silu_backward", "pow", "mean", "sum", "rsqrt", "div", "gelu",
+        "tanh", "gelu_backward", "tanh_backward", "fill_", "masked_fill_", "sigmoid",
+    ),
+}  # fmt: skip
+
 
 @dataclass
 class BenchmarkConfig:
@@ -73,6 +83,8 @@ class BenchmarkConfig:
     rows_at_once: int = field(default=2, metadata={"help": "Our per_device_train_batch_size."})
     dtype: str = field(default="float32", metadata={"help": "Of the frozen weights; all compute in bfloat16."})
     layers: list[int] | None = field(default=None, metadata={"help": "Layers with LoRA (all unless told)."})
+    torch_compile: bool = field(default=False, metadata={"help": "Compile our model."})
+    profile: bool = field(default=False, metadata={"help": "Show what our steps are spent on instead."})
     json: str | None = field(default=None, metadata={"help": "A file for the figures."})
 
 
@@ -80,6 +92,10 @@ def main():
     config, _ = parse_config(BenchmarkConfig)
     if config.quick:
         config.models, config.steps = ["SmolLM2-135M"], 2
+    if config.profile:
+        for model in config.models:
+            show_profile(model, config)
+        return
     figures = {}
     for model in config.models:
         figures[model] = measure(model, config)
@@ -155,8 +171,24 @@ def show(model: str, figures: dict, config: BenchmarkConfig) -> None:
     print(f"speed: {ratios}; memory to_limit {figures['memory_to_limit']:.2f}", flush=True)
 
 
-def work(name: str, model: str, config: BenchmarkConfig, parent: Connection) -> None:
-    """Takes a step whenever the parent says so."""
+def show_profile(model: str, config: BenchmarkConfig) -> None:
+    """Our steps under the profiler of torch: the share of each kind of work, as its operators count themselves."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        work("ours", model, config, None)
+    events = profiler.key_averages()
+    total = sum(event.self_cpu_time_total for event in events)
+    kinds = dict.fromkeys([*KINDS, "the optimizer", "all else"], 0.0)
+    for event in events:
+        name = event.key.removeprefix("aten::")
+        kind = next((kind for kind, names in KINDS.items() if name in names), "all else")
+        kinds["the optimizer" if "Optimizer" in name or "_foreach" in name else kind] += event.self_cpu_time_total
+    print(f"\n{model}, {config.steps + 1} steps and their preparation, {total / 1e6:.0f} seconds of all operators")
+    for kind, microseconds in sorted(kinds.items(), key=lambda item: -item[1]):
+        print(f"{kind:42} {microseconds / total:6.1%}")
+
+
+def work(name: str, model: str, config: BenchmarkConfig, parent: Connection | None) -> None:
+    """Takes a step whenever the parent says so; without one, all at once."""
     torch.manual_seed(0)
     rows = make_rows(config.battles_per_step * (config.steps + 1), config.mean_length, CONFIGS[model].vocab_size)
     base = AutoModelForCausalLM.from_config(
@@ -175,10 +207,11 @@ def work(name: str, model: str, config: BenchmarkConfig, parent: Connection) -> 
             "report_to": "none", "save_strategy": "no", "disable_tqdm": True, "logging_steps": 1000,
         }  # fmt: skip
         data = Dataset.from_list(rows)
-        turns = {"callbacks": [InTurns(parent)]}
+        turns = {"callbacks": [InTurns(parent)] if parent else []}
         if name == "ours":
             options |= {
                 "battles_per_step": config.battles_per_step, "per_device_train_batch_size": config.rows_at_once,
+                "torch_compile": config.torch_compile,
             }  # fmt: skip
             trainer = JudgeTrainer(
                 model=base, args=TrainingConfig(**options), train_dataset=data, peft_config=lora,

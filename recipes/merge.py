@@ -16,7 +16,7 @@ from lmsys_trl.config import parse_config, run_recipe
 from lmsys_trl.judge import JUDGE_FILE, Judge, read_judge_file
 from lmsys_trl.merging import average_adapters, merge_into_base, save_adapter
 from lmsys_trl.metrics import score
-from lmsys_trl.predictions import predictions_table, probabilities_of
+from lmsys_trl.predictions import probabilities_of
 from lmsys_trl.provenance import provenance, write_json
 from lmsys_trl.report.figures import vote_labels
 from lmsys_trl.sources import read_battles
@@ -61,13 +61,13 @@ def compare(adapters: list[Path], output_dir: Path, config: MergeConfig) -> None
     forecasts = {}
     for path in [*adapters, output_dir] if len(adapters) > 1 else adapters:
         judge = Judge.from_pretrained(path, config.model_name_or_path)
-        predictions = predictions_table(judge.predict_battles(battles))
+        predictions = judge.predict_dataset(battles)
         forecasts[str(path)] = probabilities_of(predictions, "ab")
     if len(adapters) > 1:
         forecasts["mean of their forecasts"] = np.mean([forecasts[str(adapter)] for adapter in adapters], axis=0)
     else:
-        judge.model = load_base(output_dir, judge.settings["precision"]["dtype"])
-        predictions = predictions_table(judge.predict_battles(battles))
+        merged = load_base(output_dir, judge.settings["precision"]["dtype"], judge.model.config._attn_implementation)
+        predictions = Judge(merged, judge.tokenizer, judge.settings).predict_dataset(battles)
         forecasts[str(output_dir)] = probabilities_of(predictions, "ab")
     labels = vote_labels(predictions)
     for name, probabilities in forecasts.items():
