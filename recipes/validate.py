@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+import lmsys_trl
 from lmsys_trl.baselines import FEATURES_FILE, baseline_forecasts, features_table
 from lmsys_trl.battle import WINNERS
 from lmsys_trl.config import parse_config, run_recipe
-from lmsys_trl.judge import Judge
 from lmsys_trl.predictions import PROBABILITIES, predictions_table
 from lmsys_trl.prepared import data_fingerprint, load_battles
 from lmsys_trl.provenance import file_fingerprint, provenance, without_folders
@@ -24,7 +24,6 @@ from lmsys_trl.report.figures import report_figures
 from lmsys_trl.report.page import score_rows, write_report
 from lmsys_trl.report.slices import attributes
 from lmsys_trl.report.votes import forecasts_of, read_predictions, votes_of_predictions, votes_table
-from lmsys_trl.rows import encode_battle
 from lmsys_trl.sources import read_battles
 
 
@@ -58,7 +57,7 @@ def main():
     judges = {name: forecasts_of(name, table, votes) for name, table in files.items()}
     known = known_probabilities(config.known_probabilities, votes.index)
 
-    adapters = {without_folders(adapter): Path(adapter) for adapter in config.adapters}
+    adapters = named(config.adapters, files)
     tables, whole_lengths = predict(adapters, battles, config)
     judges = {name: forecasts_of(name, table, votes) for name, table in tables.items()} | judges
 
@@ -80,6 +79,15 @@ def main():
     write_report(Path(config.output_dir), figures, record, votes, judges, tables | files, battles or [], known)
     print_table(figures)
     print(f"The report is {Path(config.output_dir) / 'report.html'}")
+
+
+def named(adapters: list[str], files: dict[str, pd.DataFrame]) -> dict[str, Path]:
+    """The adapters' folders by the names that the report gives them."""
+    names = [without_folders(adapter.rstrip("/")) for adapter in adapters]
+    doubled = {name for name in names if names.count(name) > 1 or name in files}
+    if doubled:
+        raise ValueError(f"several judges are named {', '.join(sorted(doubled))}. Give their paths in another way")
+    return dict(zip(names, map(Path, adapters), strict=True))
 
 
 def labelled_battles(config: ValidateConfig) -> tuple[list[dict] | None, str | list[str]]:
@@ -129,12 +137,12 @@ def predict(
     """Each adapter's predictions, and how long the first one's rows would be if nothing were left out or cut."""
     tables, whole_lengths = {}, None
     for name, adapter in adapters.items():
-        judge = Judge.from_pretrained(adapter, config.model_name_or_path)
+        judge = lmsys_trl.Judge.from_pretrained(adapter, config.model_name_or_path)
         rows = judge.predict_battles(battles, tta="swap", max_tokens_per_batch=config.max_tokens_per_batch)
         tables[name] = predictions_table(rows)
         if whole_lengths is None:
             unlabelled = ({**battle, "winner": None} for battle in battles)
-            rows = (encode_battle(battle, judge.tokenizer, max_length=10**9)[-1] for battle in unlabelled)
+            rows = (lmsys_trl.encode_battle(battle, judge.tokenizer, max_length=10**9)[-1] for battle in unlabelled)
             whole_lengths = np.array([len(row["input_ids"]) for row in rows])
     return tables, whole_lengths
 

@@ -136,7 +136,7 @@ def score_rows(figures: dict) -> dict[str, dict]:
     for name, scores in figures["baselines"].items():
         rows[f"baseline: {name.replace('_', ' ')}"] = scores
     if "best_possible" in figures:
-        rows["best possible: the probabilities that the votes were drawn from"] = figures["best_possible"]
+        rows["best possible (the known probabilities)"] = figures["best_possible"]
     return rows
 
 

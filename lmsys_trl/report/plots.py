@@ -78,7 +78,7 @@ def flips_plot(in_order: np.ndarray, exchanged: np.ndarray) -> bytes:
         label = f"{name}: {which.mean():.0%}"
         axes.scatter(one[which], other[which], s=size, alpha=0.5, color=color, linewidths=0, label=label)
     axes.set(xlabel="P(A) − P(B), order given", ylabel="P(A) − P(B), answers exchanged", xlim=(-1, 1), ylim=(-1, 1))
-    axes.legend(fontsize="small", loc="upper left")
+    axes.legend(fontsize="small", loc="upper left", markerscale=10 / size**0.5)
     return png(figure)
 
 
@@ -110,7 +110,7 @@ def known_plot(probabilities: np.ndarray, known: np.ndarray) -> bytes:
     for i, (name, color) in enumerate(zip(NAMES, COLORS, strict=True)):
         axes.scatter(known[:, i], probabilities[:, i], s=size, alpha=0.4, color=color, linewidths=0, label=name)
     axes.set(xlabel="known probability", ylabel="forecast probability", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(title="winner", fontsize="small")
+    axes.legend(title="winner", fontsize="small", markerscale=10 / size**0.5)
     return png(figure)
 
 
