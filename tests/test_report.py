@@ -172,7 +172,9 @@ def test_agreement_between_people():
     found = agreement(table, {"judge": np.tile([0.6, 0.3, 0.1], (6, 1))}, GroupBootstrap(table["group"]))
     assert (found["num_battles"], found["num_items"]) == (5, 2)
     assert found["people"]["value"] == pytest.approx((1 / 2 + 1 / 2 + 0 + 1 + 1) / 5)
-    assert found["judges"]["judge"]["value"] == pytest.approx(4 / 5)
+    assert found["judges"]["judge"]["accuracy"]["value"] == pytest.approx(4 / 5)
+    assert found["best_accuracy"]["value"] == pytest.approx((2 + 2) / 5)
+    assert found["best_log_loss"]["value"] == pytest.approx(-(2 * np.log(2 / 3) + np.log(1 / 3)) / 5)
     assert agreement(votes_table([one, other]), {}, GroupBootstrap(["a", "b"])) is None
 
 

@@ -93,28 +93,38 @@ def slice_figures(
 
 def agreement(votes: pd.DataFrame, finals: dict[str, np.ndarray], bootstrap: GroupBootstrap) -> dict | None:
     """
-    How often people agree with each other on the same item, in whichever order its answers stood: what a judge's
-    accuracy can hardly exceed.
+    How often people agree on the same item, in whichever order its answers stood, and what that leaves to a judge.
 
     Returns:
         `dict` or None: `num_battles` (votes on items that have several), `num_items`, `people` (the chance that
-        another vote on the item is the same) and `judges` (the accuracy of each on the same votes);
+        another vote on the item is the same), `best_accuracy` and `best_log_loss` (what no forecast that is one for
+        each item can surpass on these votes) and `judges`, with `accuracy` and `log_loss` of each on the same votes;
         None without such items.
     """
     if "item" not in votes:
         return None
     label = votes["label"].to_numpy()
     turned = np.where(votes["flipped"], np.array([1, 0, 2])[label], label)
-    count = votes.groupby("item")["label"].transform("size").to_numpy()
-    same = votes.assign(turned=turned).groupby(["item", "turned"])["label"].transform("size").to_numpy()
+    table = pd.DataFrame({"item": votes["item"].to_numpy(), "turned": turned})
+    count = table.groupby("item")["turned"].transform("size").to_numpy()
+    table["same"] = table.groupby(["item", "turned"])["turned"].transform("size")
+    same, most = table["same"].to_numpy(), table.groupby("item")["same"].transform("max").to_numpy()
     several = count > 1
     if not several.any():
         return None
     return {
         "num_battles": int(several.sum()),
-        "num_items": int(votes["item"][several].nunique()),
+        "num_items": int(table["item"][several].nunique()),
         "people": bootstrap.mean((same - 1) / np.maximum(count - 1, 1), several),
-        "judges": {judge: bootstrap.mean(correct(final, label), several) for judge, final in finals.items()},
+        "best_accuracy": bootstrap.mean(most / count, several),
+        "best_log_loss": bootstrap.mean(-np.log(same / count), several),
+        "judges": {
+            judge: {
+                "accuracy": bootstrap.mean(correct(final, label), several),
+                "log_loss": bootstrap.mean(log_losses(final, label), several),
+            }
+            for judge, final in finals.items()
+        },
     }
 
 
