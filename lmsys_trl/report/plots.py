@@ -95,7 +95,7 @@ def ratings_plot(models: list[dict], judge: str) -> bytes:
         )
     axes.set(yticks=places, ylim=(-0.6, len(models) - 0.4), xlabel="Bradley-Terry rating")
     # A name is text, whatever it looks like: no formula.
-    axes.set_yticklabels([row["model"] for row in models], parse_math=False)
+    axes.set_yticklabels([row["model"][:30] for row in models], parse_math=False)
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize="small")
     return png(figure)
