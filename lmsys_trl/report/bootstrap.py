@@ -4,15 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
 
 NUM_RESAMPLES = 1000
 
 
 class GroupBootstrap:
     """
-    Whole groups of battles drawn with replacement ([Field and Welsh, 2007](https://doi.org/10.1111/j.1467-9868.2007.00593.x)),
-    since battles with the same prompt are no independent evidence. All figures are computed on the same resamples,
-    so that a difference between two judges is paired. Takes 4 bytes for each group and resample.
+    Whole groups of battles drawn with replacement, since battles with the same prompt are no independent evidence
+    ([Field and Welsh, 2007](https://doi.org/10.1111/j.1467-9868.2007.00593.x)). All figures are computed on the same
+    resamples, so that a difference between two judges is paired. Takes 4 bytes for each group and resample.
 
     Args:
         groups (`Sequence[str]`): The group of each battle.
@@ -35,20 +36,25 @@ class GroupBootstrap:
 
     def mean(self, values: np.ndarray, rows: np.ndarray | None = None) -> dict[str, float | None]:
         """A mean over all battles, or those in `rows` (booleans), with its interval, as [`figure`] gives it."""
-        rows = np.ones(len(values), dtype=bool) if rows is None else rows
-        return self.means(values, rows[:, None])[0]
+        parts = np.zeros(len(values), dtype=int) if rows is None else np.where(rows, 0, -1)
+        return self.means(values, parts)[0]
 
-    def means(self, values: np.ndarray, rows: np.ndarray) -> list[dict[str, float | None]]:
-        """As [`mean`], for each column of `rows`, of shape `(battles, columns)`."""
-        values = np.where(rows, np.asarray(values, dtype=np.float64)[:, None], 0.0)
-        sums = self.sums(np.stack([values, rows], axis=1))
-        with np.errstate(invalid="ignore"):
-            resampled = sums[:, 0] / sums[:, 1]
-        estimates = values.sum(axis=0) / rows.sum(axis=0)
-        num_groups = [len(np.unique(self.members[column])) for column in rows.T]
+    def means(self, values: np.ndarray, parts: np.ndarray) -> list[dict[str, float | None]]:
+        """As [`mean`], for each part of the battles: they are numbered from 0, and -1 is none of them."""
+        kept = parts >= 0
+        places = (self.members[kept], parts[kept])
+        sums, counts = (
+            coo_array((column[kept], places), shape=(self.num_groups, parts.max() + 1)).tocsr()
+            for column in (np.asarray(values, dtype=np.float64), np.ones(len(parts)))
+        )
+        estimates = sums.sum(axis=0) / counts.sum(axis=0)
+        drawn_sums, drawn_counts = (table.astype(np.float32).T @ self.weights.T for table in (sums, counts))
+        with np.errstate(invalid="ignore"):  # a small part may be in none of a resample's groups
+            resampled = drawn_sums / drawn_counts
+        num_groups = (counts > 0).sum(axis=0)
         return [
             figure(estimate, draws if n > 1 else None)
-            for estimate, draws, n in zip(estimates, resampled.T, num_groups, strict=True)
+            for estimate, draws, n in zip(estimates, resampled, num_groups, strict=True)
         ]
 
 

@@ -54,9 +54,9 @@ def loss_by_length(losses: np.ndarray, num_tokens: np.ndarray, bootstrap: GroupB
     """Log loss of stretches of length with as many battles in each, with 95% intervals."""
     edges = np.unique(np.quantile(num_tokens, np.linspace(0, 1, NUM_STRETCHES + 1)[1:-1], method="lower"))
     stretch = np.searchsorted(edges, num_tokens, side="left")
-    rows = stretch[:, None] == np.unique(stretch)
-    figures = bootstrap.means(losses, rows)
-    lengths = [np.median(num_tokens[column]) for column in rows.T]
+    parts = np.unique(stretch, return_inverse=True)[1]
+    figures = bootstrap.means(losses, parts)
+    lengths = [np.median(num_tokens[parts == part]) for part in range(len(figures))]
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
     axes.axhline(losses.mean(), color="grey", linestyle=":", label="all battles")

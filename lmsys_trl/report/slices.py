@@ -72,16 +72,16 @@ def slice_figures(
         names = sorted(values.unique())
         if len(names) < 2:
             continue
-        rows = table[[]].join(values)[attribute].to_numpy()[:, None] == np.array(names, dtype=object)
+        parts = pd.Index(names).get_indexer(values.reindex(table.index))
         by_judge = {
-            judge: (bootstrap.means(log_losses(final, labels), rows), bootstrap.means(correct(final, labels), rows))
+            judge: (bootstrap.means(log_losses(final, labels), parts), bootstrap.means(correct(final, labels), parts))
             for judge, final in finals.items()
         }
         slices = [
             {
                 "attribute": attribute,
                 "slice": name,
-                "num_battles": int(rows[:, i].sum()),
+                "num_battles": int((parts == i).sum()),
                 "log_loss": {judge: losses[i] for judge, (losses, _) in by_judge.items()},
                 "accuracy": {judge: hits[i] for judge, (_, hits) in by_judge.items()},
             }
