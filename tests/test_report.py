@@ -20,7 +20,7 @@ from lmsys_trl.report.figures import report_figures, scores
 from lmsys_trl.report.page import render_page
 from lmsys_trl.report.ratings import bradley_terry, model_ratings
 from lmsys_trl.report.slices import agreement, attributes, slice_figures
-from lmsys_trl.report.votes import forecasts_of, votes_of_predictions, votes_table
+from lmsys_trl.report.votes import forecasts_of, read_predictions, votes_of_predictions, votes_table
 from lmsys_trl.synthetic import make_battles
 
 HOSTILE = (
@@ -210,7 +210,7 @@ def test_ratings_are_found():
     assert bradley_terry(np.array([[0], [1]]), np.array([[0.5, 0.5]]), 2) == pytest.approx([1000, 1000])
 
 
-def test_what_is_wrong_with_predictions_is_told():
+def test_what_is_wrong_with_predictions_is_told(tmp_path):
     battles = make_battles(20, seed="wrong")
     votes, table = votes_table(battles), predict(battles)
     doubled = pd.concat([table, table[:1]])
@@ -225,6 +225,10 @@ def test_what_is_wrong_with_predictions_is_told():
     others = table.assign(winner=table["winner"].map({"model_a": "tie", "tie": "model_a"}).fillna("model_b"))
     with pytest.raises(ValueError, match="votes are others"):
         forecasts_of("x", others, votes)
+    (tmp_path / "text.parquet").write_text("nothing")
+    table.drop(columns="order").to_parquet(tmp_path / "columns.parquet")
+    with pytest.raises(ValueError, match="text.parquet: can't be read.*columns.parquet: has no columns order"):
+        read_predictions([str(tmp_path / "text.parquet"), str(tmp_path / "columns.parquet")])
 
 
 def test_a_second_order_for_some_battles_only():
@@ -305,9 +309,3 @@ def test_predictions_alone_and_beside_their_battles(tmp_path):
     assert set(pd.read_parquet(tmp_path / "two" / "predictions.parquet")["judge"]) == {"a", "b"}
     page = (tmp_path / "two" / "report.html").read_text()
     assert page.count("data:image/png;base64,") == len(list((tmp_path / "two" / "plots").glob("*.png"))) == 9
-
-    output = recipe("validate.py", "--adapters", "x", "--output_dir", "no", cwd=tmp_path, fails=True)
-    assert "give --test_file or --dataset_name" in output and "Traceback" not in output
-    (tmp_path / "c.parquet").write_text("nothing")
-    output = recipe("validate.py", "--predictions", "c.parquet", "--output_dir", "no", cwd=tmp_path, fails=True)
-    assert "c.parquet: can't be read" in output and "Traceback" not in output
