@@ -51,8 +51,8 @@ class ValidateConfig:
 
 def main():
     config, given = parse_config(ValidateConfig)
-    battles, fingerprint = labelled_battles(config)
     files = read_predictions(config.predictions)
+    battles, fingerprint = labelled_battles(config)
     votes = votes_of_predictions(next(iter(files.values()))) if battles is None else votes_table(battles)
     judges = {name: forecasts_of(name, table, votes) for name, table in files.items()}
     known = known_probabilities(config.known_probabilities, votes.index)

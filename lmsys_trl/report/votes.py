@@ -67,6 +67,8 @@ def votes_table(battles: list[dict]) -> pd.DataFrame:
 def votes_of_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
     """The labelled votes of a predictions file, by id: `label`, and `group`, the id itself where none is known."""
     votes = predictions.dropna(subset=["winner"]).drop_duplicates("id").set_index("id", drop=False)
+    if votes.empty:
+        raise ValueError("predictions: the first file holds no votes. Name them with --test_file or --dataset_name")
     groups = votes["group"].fillna(votes["id"]) if "group" in votes else votes["id"]
     return pd.DataFrame({"label": votes["winner"].map(WINNERS.index), "group": groups}, index=votes.index)
 
