@@ -14,7 +14,7 @@ demo: $(VENV)/installed $(BASE)/config.json
 		--dataset_name data/demo/battles --output_dir $(DEMO)
 	$(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/predict.py \
 		--adapter $(DEMO) --test_file data/demo/test.csv --output_file $(DEMO)/submission.csv
-	$(BIN)/python recipes/validate.py --adapter $(DEMO) --test_file data/demo/test.csv \
+	$(BIN)/python recipes/validate.py --adapters $(DEMO) --test_file data/demo/test.csv \
 		--known_probabilities data/demo/test_probabilities.csv --output_dir $(DEMO)/report
 
 test: $(VENV)/installed

@@ -7,25 +7,18 @@ one table with 95% intervals.
         --variants swap=none "swap=paired battles_per_step=4 per_device_train_batch_size=1"
 """
 
+import json
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-from lmsys_trl.battle import first_prompt
 from lmsys_trl.config import parse_config, run_recipe
-from lmsys_trl.predictions import probabilities_of
-from lmsys_trl.prepared import load_battles
-from lmsys_trl.report.figures import vote_labels
-from lmsys_trl.sources import read_battles
+from lmsys_trl.provenance import without_folders
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SOURCES = ("mt_bench_human", "tulu_human_eval", "pandalm_votes")
-NUM_RESAMPLES = 2000
 
 
 @dataclass
@@ -55,62 +48,38 @@ def main():
         output / "data",
     )
     arena = data / "arena_first100.csv"
-    groups = {
-        "held_out": load_battles(str(output / "data"))["validation"].to_pandas().set_index("id")["group"],
-        "arena_first100": pd.Series({battle["id"]: first_prompt(battle) for battle in read_battles(arena)[0]}),
-    }
-    figures = {}
+    judges = {}
     for number, variant in enumerate(config.variants):
         judge = output / f"judge{number}"
         options = [f"--{option}" for option in [*config.options, *variant.split()]]
         start = time.monotonic()
         run("sft.py", "smollm2.yaml", "--dataset_name", output / "data", "--output_dir", judge, *options)
-        minutes = (time.monotonic() - start) / 60
-        for name, votes in (
-            ("held_out", ["--dataset_name", output / "data"]),
-            ("arena_first100", ["--test_file", arena]),
+        print(f"{variant}: trained in {(time.monotonic() - start) / 60:.0f} minutes")
+        judges[without_folders(str(judge))] = variant
+    adapters = [output / f"judge{number}" for number in range(len(judges))]
+    for name, votes in (("held_out", ["--dataset_name", output / "data"]), ("arena_first100", ["--test_file", arena])):
+        run("validate.py", "--adapters", *adapters, *votes, "--output_dir", output / name)
+        show(name, json.loads((output / name / "metrics.json").read_text()), judges)
+
+
+def show(name: str, figures: dict, judges: dict[str, str]) -> None:
+    print(f"\n{name}, {figures['num_battles']} battles, 95% intervals over {figures['num_groups']} groups of prompts")
+    for judge, variant in judges.items():
+        found = figures["judges"][judge]
+        for title, figure in (
+            ("log loss, one order", found["orders"]["ab"]["log_loss"]),
+            ("log loss, both orders", found["orders"]["mean"]["log_loss"]),
+            ("flips", found["position"]["flip_rate"]),
         ):
-            report = judge / name
-            run("validate.py", "--adapter", judge, *votes, "--output_dir", report)
-            predictions = pd.read_parquet(report / "predictions.parquet")
-            figures.setdefault(name, {})[variant] = losses(predictions, groups[name])
-        print(f"{variant}: trained in {minutes:.0f} minutes")
-    for name in figures:
-        show(name, figures[name])
+            print(f"{title:22} {variant:32} {interval(figure)}")
+    for difference in figures["differences"]:
+        if {difference["judge"], difference["less"]} <= judges.keys():
+            one, other = judges[difference["judge"]], judges[difference["less"]]
+            print(f"{'log loss, both orders':22} {one} less {other}: {interval(difference['log_loss'])}")
 
 
-def losses(predictions: pd.DataFrame, groups: pd.Series) -> pd.DataFrame:
-    """For each battle its group, its log loss in one order and in both, and whether the verdict flips."""
-    labels = vote_labels(predictions)
-    one, other, mean = (probabilities_of(predictions, order) for order in ("ab", "ba", "mean"))
-    rows = np.arange(len(labels))
-    return pd.DataFrame(
-        {
-            "group": groups[predictions[predictions["order"] == "ab"]["id"]].to_numpy(),
-            "log loss, one order": -np.log(one[rows, labels]),
-            "log loss, both orders": -np.log(mean[rows, labels]),
-            "flips": one.argmax(axis=1) != other.argmax(axis=1),
-        }
-    )
-
-
-def show(name: str, table: dict[str, pd.DataFrame]) -> None:
-    print(f"\n{name}, {len(next(iter(table.values())))} battles, 95% intervals by resampling groups of prompts")
-    first = next(iter(table.values()))
-    for figure in list(first.columns[1:]):
-        for variant, battles in table.items():
-            print(f"{figure:22} {variant:32} {interval(battles[figure], battles['group'])}")
-        for variant, battles in list(table.items())[1:]:
-            difference = battles[figure].astype(float) - first[figure].astype(float)
-            print(f"{'':22} {variant + ' less the first':32} {interval(difference, battles['group'])}")
-
-
-def interval(values: pd.Series, groups: pd.Series) -> str:
-    sums = pd.DataFrame({"sum": values.astype(float), "count": 1.0}).groupby(groups.to_numpy()).sum().to_numpy()
-    drawn = np.random.default_rng(0).integers(0, len(sums), (NUM_RESAMPLES, len(sums)))
-    totals = sums[drawn].sum(axis=1)
-    low, high = np.quantile(totals[:, 0] / totals[:, 1], (0.025, 0.975))
-    return f"{values.mean():7.3f} [{low:.3f}, {high:.3f}]"
+def interval(figure: dict) -> str:
+    return f"{figure['value']:7.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
 def run(recipe: str, *arguments) -> None:

@@ -65,7 +65,8 @@ def save_features(battles: Iterable[dict], adapter: Path) -> None:
 def baseline_forecasts(table: pd.DataFrame, training: pd.DataFrame | None) -> tuple[dict[str, np.ndarray], str]:
     """
     Args:
-        table (`DataFrame`): The battles to forecast, as made by [`features_table`].
+        table (`DataFrame`): The battles to forecast, as made by [`features_table`], or `winner` and `group` alone:
+            then there is no logistic regression.
         training (`DataFrame`, *optional*): The judge's training battles. Without them each battle is forecast from
             the others in `table`, those of the same first prompt left out.
 
@@ -73,13 +74,14 @@ def baseline_forecasts(table: pd.DataFrame, training: pd.DataFrame | None) -> tu
         `tuple[dict[str, ndarray], str]`: Probabilities of shape `(battles, 3)` by name of the baseline, and a
         sentence that says on what they were fitted.
     """
-    forecasts = {"uniform": np.full((len(table), 3), 1 / 3)}
+    forecasts, fits = {"uniform": np.full((len(table), 3), 1 / 3)}, {"class_prior": _class_prior}
+    if len(table.columns) > 2:
+        fits["logistic_regression"] = _logistic_regression
     if training is not None:
-        forecasts["class_prior"] = _class_prior(training, table)
-        forecasts["logistic_regression"] = _logistic_regression(training, table)
+        forecasts |= {name: fit(training, table) for name, fit in fits.items()}
         return forecasts, f"fitted on the judge's {len(training)} training votes"
     num_folds = min(5, table["group"].nunique())
-    for name, fit in (("class_prior", _class_prior), ("logistic_regression", _logistic_regression)):
+    for name, fit in fits.items():
         forecasts[name] = np.full((len(table), 3), 1 / 3)
         if num_folds > 1:
             for others, fold in GroupKFold(num_folds).split(table, groups=table["group"]):

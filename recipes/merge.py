@@ -12,13 +12,13 @@ from typing import Literal
 import numpy as np
 
 from lmsys_trl.base_models import load_base
+from lmsys_trl.battle import WINNERS
 from lmsys_trl.config import parse_config, run_recipe
 from lmsys_trl.judge import JUDGE_FILE, Judge, read_judge_file
 from lmsys_trl.merging import average_adapters, merge_into_base, save_adapter
 from lmsys_trl.metrics import score
 from lmsys_trl.predictions import probabilities_of
 from lmsys_trl.provenance import provenance, write_json
-from lmsys_trl.report.figures import vote_labels
 from lmsys_trl.sources import read_battles
 
 
@@ -69,7 +69,7 @@ def compare(adapters: list[Path], output_dir: Path, config: MergeConfig) -> None
         merged = load_base(output_dir, judge.settings["precision"]["dtype"], judge.model.config._attn_implementation)
         predictions = Judge(merged, judge.tokenizer, judge.settings).predict_dataset(battles)
         forecasts[str(output_dir)] = probabilities_of(predictions, "ab")
-    labels = vote_labels(predictions)
+    labels = np.array([WINNERS.index(battle["winner"]) for battle in battles])
     for name, probabilities in forecasts.items():
         print(f"{name:40} log loss {score(probabilities, labels)['log_loss']:.4f} on {len(labels)} votes")
 

@@ -1,13 +1,17 @@
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
+import evaluate
 import numpy as np
 import pytest
 from sklearn import metrics
 
+from lmsys_trl import metrics as our_metrics
 from lmsys_trl.baselines import baseline_forecasts, battle_features, features_table
 from lmsys_trl.calibration import apply_temperature, cross_fitted_temperature, fit_temperature
 from lmsys_trl.metrics import flip_rate, score
+from lmsys_trl.metrics.ece.ece import binned, calibration_errors
 from lmsys_trl.synthetic import make_battles, vote_probabilities
 
 
@@ -35,6 +39,29 @@ def test_calibration_error():
     assert score(probabilities, np.array([1, 0]))["ece"] == pytest.approx((1 + 0.6) / 2)
 
 
+def test_bias_corrected_calibration_error():
+    # Two battles with confidence 0.75 and one of them right: the squared gap less the variance of the mean of two.
+    probabilities = np.array([[0.75, 0.25, 0.0]] * 2)
+    ece, squared, debiased = calibration_errors(binned(probabilities, np.array([0, 1])).sum(axis=0))
+    assert (ece, squared, debiased) == pytest.approx((0.25, 0.25**2, 0.25**2 - 0.25))
+    assert score(probabilities, np.array([0, 1]))["debiased_ce"] == 0
+    # Of forecasts that are right about their chances the plain error is large with few battles, and the other is not.
+    found = np.array([calibration_errors(binned(*forecasts(100, seed)).sum(axis=0)) for seed in range(300)])
+    assert found[:, 0].mean() > 0.08
+    assert abs(found[:, 2].mean()) < 3 * found[:, 2].std() / 300**0.5 < found[:, 1].mean() / 5
+    # Overconfident by a known distance: all forecasts say 0.9, and 0.6 come true.
+    random = np.random.default_rng(0)
+    sure = np.tile([0.9, 0.1, 0.0], (200, 1))
+    many = [calibration_errors(binned(sure, (random.random(200) > 0.6).astype(int)).sum(axis=0)) for _ in range(300)]
+    assert np.mean(many, axis=0)[2] == pytest.approx(0.3**2, rel=0.05)
+
+
+def test_certain_and_wrong():
+    probabilities = np.array([[1.0, 0, 0], [0.5, 0.5, 0]])
+    expected = metrics.log_loss([1, 0], probabilities, labels=[0, 1, 2])
+    assert score(probabilities, np.array([1, 0]))["log_loss"] == pytest.approx(expected)
+
+
 def test_one_winner_only_and_one_battle():
     assert score(np.array([[0.5, 0.25, 0.25]]), np.array([0]))["log_loss"] == pytest.approx(np.log(2))
 
@@ -53,6 +80,21 @@ def test_from_several_processes_at_once():
 
 def score_seed(seed):
     return score(*forecasts(100, seed))
+
+
+def test_loaded_by_path_in_two_processes_at_once():
+    """As anyone would load them, with evaluate's own files in its cache."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        losses = list(pool.map(loss_by_path, range(6)))
+    assert losses == pytest.approx([metrics.log_loss(*forecasts(100, seed)[::-1]) for seed in range(6)])
+
+
+def loss_by_path(seed):
+    probabilities, labels = forecasts(100, seed)
+    metric = evaluate.load(str(Path(our_metrics.__file__).parent / "log_loss"))
+    for row, label in zip(probabilities.tolist(), labels.tolist(), strict=True):
+        metric.add(prediction=row, reference=label)
+    return metric.compute()["log_loss"]
 
 
 def test_the_temperature_is_found():

@@ -124,32 +124,41 @@ def test_validation_report(project):
     known.insert(0, "id", [b["id"] for b in make_battles(7, seed="test")])
     known.to_csv(project / "known.csv", index=False)
     recipe(
-        "validate.py", "--adapter", "runs/judge", "--test_file", "test.csv", "--known_probabilities", "known.csv",
+        "validate.py", "--adapters", "runs/judge", "--test_file", "test.csv", "--known_probabilities", "known.csv",
         "--output_dir", "reports/judge", cwd=project,
     )  # fmt: skip
     metrics = json.loads((project / "reports" / "judge" / "metrics.json").read_text())
-    four = {"log_loss", "accuracy", "brier_score", "ece"}
-    assert metrics.keys() >= four | {"flip_rate", "num_battles", "baselines"}
+    judge = metrics["judges"]["runs/judge"]
+    assert metrics["num_battles"] == 7 and judge["orders"].keys() == {"ab", "ba", "mean"}
     assert metrics["baselines"].keys() == {"uniform", "class_prior", "logistic_regression"}
-    assert all(scores.keys() == four for scores in metrics["baselines"].values())
-    assert metrics["num_battles"] == 7 and metrics["baselines"]["uniform"]["log_loss"] == pytest.approx(np.log(3))
+    assert metrics["baselines"]["uniform"]["log_loss"]["value"] == pytest.approx(np.log(3))
     assert "fitted on the judge's" in metrics["baselines_fitted"]
 
     predictions = pd.read_parquet(project / "reports" / "judge" / "predictions.parquet")
-    given = predictions[predictions["order"] == "ab"]
-    labels = [["model_a", "model_b", "tie"].index(winner) for winner in given["winner"]]
-    chosen = given.iloc[:, 2:5].to_numpy()[range(7), labels]
-    assert metrics["log_loss"] == pytest.approx(-np.log(chosen).mean())
+    for order in ("ab", "mean"):
+        rows = predictions[predictions["order"] == order]
+        labels = [["model_a", "model_b", "tie"].index(winner) for winner in rows["winner"]]
+        chosen = rows.iloc[:, 2:5].to_numpy()[range(7), labels]
+        assert judge["orders"][order]["log_loss"]["value"] == pytest.approx(-np.log(chosen).mean())
     page = (project / "reports" / "judge" / "report.html").read_text()
-    assert "http" not in page.replace("http-equiv", "") and page.count("data:image/png;base64,") == 2
-    assert "<script" not in page
+    plots = list((project / "reports" / "judge" / "plots").glob("*.png"))
+    assert page.count("data:image/png;base64,") == len(plots) == 6
+    assert "http:" not in page and "https:" not in page and "<script" not in page
 
     recipe(
-        "validate.py", "--adapter", "runs/judge", "--dataset_name", "data/battles", "--output_dir", "reports/split",
+        "validate.py", "--adapters", "runs/judge", "--predictions", "reports/judge/predictions.parquet", "--test_file",
+        "test.csv", "--output_dir", "reports/two", cwd=project,
+    )  # fmt: skip
+    metrics = json.loads((project / "reports" / "two" / "metrics.json").read_text())
+    assert list(metrics["judges"]) == ["runs/judge", "reports/judge"]
+    assert metrics["differences"][0]["log_loss"]["value"] == pytest.approx(0, abs=1e-5)
+
+    recipe(
+        "validate.py", "--adapters", "runs/judge", "--dataset_name", "data/battles", "--output_dir", "reports/split",
         cwd=project,
     )  # fmt: skip
     metrics = json.loads((project / "reports" / "split" / "metrics.json").read_text())
-    assert metrics["num_battles_with_a_training_prompt"] == 0
+    assert metrics["judges"]["runs/judge"]["num_battles_with_a_training_prompt"] == 0
 
 
 def test_python(project, monkeypatch):

@@ -21,7 +21,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         labels (`ndarray`): What came true, as indices into `WINNERS`.
 
     Returns:
-        `dict[str, float]`: `log_loss`, `accuracy`, `brier_score` and `ece`.
+        `dict[str, float]`: `log_loss`, `accuracy`, `brier_score`, `ece` and `debiased_ce`.
     """
     scores = {}
     for name in ("log_loss", "accuracy", "brier_score", "ece"):

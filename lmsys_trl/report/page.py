@@ -1,34 +1,146 @@
-"""Figures and plots -> one page that opens without a network."""
+"""The files of a report, and its page, which opens without a network."""
 
+import json
 from base64 import b64encode
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ..metrics.log_loss.log_loss import log_losses
+from ..predictions import save_predictions
+from ..provenance import write_json
+from .bootstrap import GroupBootstrap
+from .plots import (
+    confusion_matrix,
+    flips_plot,
+    known_plot,
+    loss_by_length,
+    ratings_plot,
+    reliability_diagram,
+)  # fmt: skip
+from .votes import Forecasts
 
-def render_page(figures: dict, plots: dict[str, bytes], provenance: dict) -> str:
+TEXT_LENGTH = 700  # of a prompt or an answer among the mistakes, in characters
+NUM_SLICES = 12  # of an attribute; metrics.json has them all
+ORDERS = {"ab": "order as given", "ba": "answers exchanged", "mean": "mean of both orders"}
+
+
+def write_report(
+    output_dir: Path,
+    figures: dict,
+    record: dict,
+    votes: pd.DataFrame,
+    judges: dict[str, Forecasts],
+    predictions: dict[str, pd.DataFrame],
+    battles: list[dict],
+    known: np.ndarray | None = None,
+) -> None:
+    """
+    Write `predictions.parquet`, `plots/*.png`, `report.html` and, last, `metrics.json`.
+
+    Args:
+        output_dir (`Path`): The folder.
+        figures (`dict`): As made by [`report_figures`].
+        record (`dict`): What the report says of how it was made.
+        votes (`DataFrame`), judges (`dict[str, Forecasts]`), known (`ndarray`, *optional*): As for `report_figures`.
+        predictions (`dict[str, DataFrame]`): Each judge's predictions table.
+        battles (`list[dict]`): Their texts, as far as they are known.
+    """
+    (output_dir / "plots").mkdir(parents=True, exist_ok=True)
+    bootstrap, labels = GroupBootstrap(list(votes["group"])), votes["label"].to_numpy()
+    plots = {
+        name: _judge_plots(name, judge, labels, figures["ratings"], known, bootstrap) for name, judge in judges.items()
+    }
+    for number, images in enumerate(plots.values(), 1):
+        for title, image in images.items():
+            file = title.lower().replace(" ", "_") + (f"_{number}" if len(plots) > 1 else "")
+            (output_dir / "plots" / f"{file}.png").write_bytes(image)
+    several = [table.assign(judge=name) if len(predictions) > 1 else table for name, table in predictions.items()]
+    save_predictions(pd.concat(several), output_dir / "predictions.parquet")
+    page = render_page(figures, plots, {battle["id"]: battle for battle in battles}, record)
+    (output_dir / "report.html").write_text(page, encoding="utf-8")
+    write_json(output_dir / "metrics.json", figures | record)
+
+
+def _judge_plots(
+    name: str,
+    forecasts: Forecasts,
+    labels: np.ndarray,
+    ratings: dict | None,
+    known: np.ndarray | None,
+    bootstrap: GroupBootstrap,
+) -> dict[str, bytes]:
+    """The plots of one judge by their titles, as far as there is something to show."""
+    final, in_order, exchanged = forecasts.final, forecasts.orders["ab"], forecasts.orders["ba"]
+    plots = {"Reliability": reliability_diagram(final, labels), "Votes and verdicts": confusion_matrix(final, labels)}
+    plots["Log loss by length"] = loss_by_length(log_losses(final, labels), forecasts.num_tokens, bootstrap)
+    both = ~np.isnan(in_order + exchanged).any(axis=1)
+    if both.any():
+        plots["Both orders"] = flips_plot(in_order[both], exchanged[both])
+    if ratings is not None:
+        plots["Ratings"] = ratings_plot(ratings["models"], name)
+    if known is not None:
+        plots["Known probabilities"] = known_plot(final, known)
+    return plots
+
+
+def render_page(figures: dict, plots: dict[str, dict[str, bytes]], texts: dict[str, dict], record: dict) -> str:
     """
     Args:
         figures (`dict`): As made by [`report_figures`].
-        plots (`dict[str, bytes]`): PNG files by their titles.
-        provenance (`dict`): What the page says of how it was made.
+        plots (`dict[str, dict[str, bytes]]`): For each judge, PNG files by their titles.
+        texts (`dict[str, dict]`): Battles by id, as far as they are known.
+        record (`dict`): What the page says of how it was made: `battles`, `baselines_fitted` and more.
 
     Returns:
-        `str`: A self-contained HTML page. All values are escaped.
+        `str`: A self-contained HTML page without scripts. All values are escaped.
     """
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    rows = {
-        "judge, order as given": figures,
-        "judge, mean of both orders": figures["both_orders"],
-        "judge, order as given, cross-fitted temperature": figures["cross_fitted_temperature"],
-        "judge, both orders, cross-fitted temperature": figures["both_orders_cross_fitted_temperature"],
-        **{f"baseline: {name.replace('_', ' ')}": scores for name, scores in figures["baselines"].items()},
-    }
-    if "best_possible" in figures:
-        rows["best possible: the probabilities that the votes were drawn from"] = figures["best_possible"]
-    images = {title: b64encode(png).decode() for title, png in plots.items()}
+    environment.filters["beginning"] = beginning
+    slices = {}
+    for row in figures["slices"]:
+        slices.setdefault(row["attribute"], []).append(row)
     return environment.get_template("page.html").render(
-        figures=figures, rows=rows, images=images, provenance=provenance
+        figures=figures,
+        rows=score_rows(figures),
+        slices={attribute: rows[:NUM_SLICES] for attribute, rows in slices.items()},
+        num_slices={attribute: len(rows) for attribute, rows in slices.items()},
+        images={
+            judge: {title: b64encode(image).decode() for title, image in images.items()}
+            for judge, images in plots.items()
+        },
+        texts=texts,
+        record=record,
+        details=json.dumps(record, indent=2),
     )
+
+
+def score_rows(figures: dict) -> dict[str, dict]:
+    """What stands in the table of scores: a title and its scores."""
+    rows = {}
+    for name, judge in figures["judges"].items():
+        for order, scores in judge["orders"].items():
+            rows[f"{name}, {ORDERS[order]}"] = scores
+        if not judge["orders"]:
+            rows[name] = judge
+        calibrated = judge["cross_fitted_temperature"]
+        rows[f"{name}, cross-fitted temperature ({calibrated['temperature']:.2f})"] = calibrated
+    for name, scores in figures["baselines"].items():
+        rows[f"baseline: {name.replace('_', ' ')}"] = scores
+    if "best_possible" in figures:
+        rows["best possible (the known probabilities)"] = figures["best_possible"]
+    return rows
+
+
+def beginning(turns: list[str | None]) -> str:
+    """The turns as one text, cut to a readable length."""
+    text = "\n\n".join(turn or "" for turn in turns)
+    return text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]} … ({len(text):,} characters)"

@@ -15,6 +15,11 @@ Returns:
 """
 
 
+def correct(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Whether the most probable class came true, one a battle."""
+    return np.argmax(probabilities, axis=1) == labels
+
+
 class Accuracy(evaluate.Metric):
     def _info(self):
         return evaluate.MetricInfo(
@@ -27,4 +32,4 @@ class Accuracy(evaluate.Metric):
         )
 
     def _compute(self, predictions, references):
-        return {"accuracy": float(np.mean(np.argmax(predictions, axis=1) == np.asarray(references)))}
+        return {"accuracy": float(correct(np.asarray(predictions), np.asarray(references)).mean())}

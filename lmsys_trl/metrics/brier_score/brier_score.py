@@ -17,6 +17,11 @@ Returns:
 """
 
 
+def squared_distances(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The squared distance to what came true, one a battle."""
+    return np.sum((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2, axis=1)
+
+
 class BrierScore(evaluate.Metric):
     def _info(self):
         return evaluate.MetricInfo(
@@ -29,6 +34,4 @@ class BrierScore(evaluate.Metric):
         )
 
     def _compute(self, predictions, references):
-        probabilities = np.asarray(predictions)
-        truth = np.eye(probabilities.shape[1])[references]
-        return {"brier_score": float(np.mean(np.sum((probabilities - truth) ** 2, axis=1)))}
+        return {"brier_score": float(squared_distances(np.asarray(predictions), np.asarray(references)).mean())}

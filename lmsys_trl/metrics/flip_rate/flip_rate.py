@@ -15,6 +15,11 @@ Returns:
 """
 
 
+def flips(in_order: np.ndarray, exchanged: np.ndarray) -> np.ndarray:
+    """Whether the verdict changes with the order, one a battle."""
+    return np.argmax(in_order, axis=1) != np.argmax(exchanged, axis=1)
+
+
 class FlipRate(evaluate.Metric):
     def _info(self):
         return evaluate.MetricInfo(
@@ -30,4 +35,4 @@ class FlipRate(evaluate.Metric):
         )
 
     def _compute(self, predictions, references):
-        return {"flip_rate": float(np.mean(np.argmax(predictions, axis=1) != np.argmax(references, axis=1)))}
+        return {"flip_rate": float(flips(np.asarray(predictions), np.asarray(references)).mean())}
