@@ -11,13 +11,13 @@ from peft import PeftModel
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .base_models import architecture, base_folder, find_base, load_base, weights_fingerprint
+from .adapters import adapter_folder, read_judge_file
+from .base_models import architecture, base_folder, find_base, hub_revision, load_base, weights_fingerprint
 from .batching import pad_left, token_batches
 from .battle import WINNERS, swap_battle
 from .prompts import LETTERS, PROMPT_VERSION
 from .rows import encode_battle, letter_ids, load_tokenizer, rendered_template
 
-JUDGE_FILE = "judge.json"
 ORDERS = {"none": ("ab",), "swap": ("ab", "ba", "mean")}  # --tta -> the orders in a predictions file
 
 
@@ -49,6 +49,7 @@ def describe_judge(
         "temperature": temperature,
         "base_model": {
             "id": base_model_id,
+            "revision": hub_revision(base),
             "fingerprint": weights_fingerprint(base),
             "architecture": architecture(base),
         },
@@ -85,13 +86,14 @@ class Judge:
         weights, else from the Hub. Other weights of the same architecture are used with a warning.
 
         Args:
-            adapter (`str` or `Path`): The output folder of `recipes/sft.py`.
+            adapter (`str` or `Path`): The output folder of `recipes/sft.py`, or another name that [`adapter_folder`]
+                knows: `owner/name[@revision]` on the Hub, `file.zip`, `kaggle:owner/name`.
             model_name_or_path (`str`, *optional*): A folder or Hub id of the base model.
 
         Raises:
             ValueError: If the folder is no judge, or base model, tokenizer or template are not those it learned with.
         """
-        adapter = Path(adapter)
+        adapter = adapter_folder(adapter)
         settings = read_judge_file(adapter)
         if settings["prompt_version"] != PROMPT_VERSION:
             raise ValueError(
@@ -204,18 +206,6 @@ class Judge:
         return logits
 
 
-def read_judge_file(adapter: Path) -> dict:
-    """The content of an adapter's `judge.json`."""
-    if not adapter.is_dir():
-        raise ValueError(f"adapter {adapter}: there is no such folder. Train one with recipes/sft.py")
-    try:
-        return json.loads((adapter / JUDGE_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"adapter {adapter}: no {JUDGE_FILE}; has its training finished?") from None
-    except ValueError as error:
-        raise ValueError(f"adapter {adapter}: {JUDGE_FILE} is damaged: {error}") from error
-
-
 def _find_base_of(base_model: dict, model_name_or_path: str | None) -> Path:
     if model_name_or_path is not None:
         return base_folder(model_name_or_path)
@@ -225,7 +215,7 @@ def _find_base_of(base_model: dict, model_name_or_path: str | None) -> Path:
             f"no folder in models/ has the base model's weights (fingerprint {base_model['fingerprint'][:12]}), and "
             "its Hub id is not known. Name it with --model_name_or_path"
         )
-    return folder or base_folder(base_model["id"])
+    return folder or base_folder(base_model["id"], base_model.get("revision"))
 
 
 def _tokenizer_fingerprints(tokenizer: PreTrainedTokenizerBase) -> dict:

@@ -17,13 +17,15 @@ from datasets import Dataset
 from peft import PeftConfig
 from trl import ModelConfig, get_peft_config
 
+from lmsys_trl.adapters import JUDGE_FILE
 from lmsys_trl.base_models import base_folder, load_base, weights_fingerprint
 from lmsys_trl.baselines import save_features
 from lmsys_trl.checkpoints import CheckpointCallback, last_complete_checkpoint
 from lmsys_trl.config import parse_config, run_recipe
-from lmsys_trl.judge import JUDGE_FILE, describe_judge
-from lmsys_trl.prepared import data_fingerprint, encode, load_battles
+from lmsys_trl.judge import describe_judge
+from lmsys_trl.prepared import data_fingerprint, dataset_facts, encode, load_battles
 from lmsys_trl.provenance import provenance, write_json
+from lmsys_trl.push_callback import PushCallback
 from lmsys_trl.rows import load_tokenizer
 from lmsys_trl.trainer import JudgeTrainer, TrainingConfig
 
@@ -61,6 +63,10 @@ def main():
     if (output_dir / JUDGE_FILE).exists():
         print(f"{output_dir} holds a finished judge. To train another one choose another --output_dir.")
         return
+    base_model_id = judge_config.base_model_id
+    if base_model_id is None and not Path(model_config.model_name_or_path or "").exists():
+        base_model_id = model_config.model_name_or_path
+    pushes = [PushCallback(training, base_model_id)] if training.push_to_hub else []
     base = base_folder(model_config.model_name_or_path, model_config.model_revision)
     tokenizer = load_tokenizer(str(base), judge_config.pad_token)
     battles = load_battles(judge_config.dataset_name)
@@ -78,6 +84,7 @@ def main():
     quantization = quantization_of(model_config)
     peft_config = get_peft_config(model_config)
     peft_config.layers_to_transform = judge_config.lora_layers_to_transform
+    training.push_to_hub = False  # `pushes` are in the place of the Trainer's own
     if PartialState().is_main_process:
         announce(given, rows, training.world_size)
 
@@ -88,7 +95,7 @@ def main():
         eval_dataset=rows.get("validation") if training.eval_strategy != "no" else None,
         processing_class=tokenizer,
         peft_config=peft_config,
-        callbacks=[CheckpointCallback(settings)],
+        callbacks=[CheckpointCallback(settings), *pushes],
     )
     trainer.model.print_trainable_parameters()
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -98,9 +105,6 @@ def main():
 
     trainer.save_model()
     if PartialState().is_main_process:
-        base_model_id = judge_config.base_model_id
-        if base_model_id is None and not Path(model_config.model_name_or_path).exists():
-            base_model_id = model_config.model_name_or_path
         tidy_adapter(trainer.model.peft_config["default"], output_dir, base_model_id)
         save_features((row for row in battles["train"] if row["winner"] is not None), output_dir)
         description = describe_judge(
@@ -117,9 +121,12 @@ def main():
                 "quantization": quantization,
             },
         )
-        description |= {"dataset": fingerprints, **provenance(given)}
+        facts = dataset_facts(judge_config.dataset_name)
+        description |= {"dataset": {**facts, "fingerprints": fingerprints}, **provenance(given)}
         write_json(output_dir / JUDGE_FILE, description)
         print(f"The judge is in {output_dir}")
+        for push in pushes:
+            push.finish(output_dir)
 
 
 def quantization_of(model_config: ModelConfig) -> dict | None:
