@@ -2,19 +2,33 @@
 
 import json
 import re
+import shutil
 import sys
 
 import pytest
-from conftest import REPOSITORY, build_base, recipe, run, write_votes
+from conftest import build_base, recipe, run, write_votes
 from hub_server import Fault, LoopbackHub
 from huggingface_hub import ModelCard
 
+from lmsys_trl import Judge
+from lmsys_trl.push_callback import PushCallback
 from lmsys_trl.synthetic import make_battles
+from lmsys_trl.trainer import TrainingConfig
 
 PUSH = """
 from lmsys_trl.hub import push_files
 files = {"README.md": b"---\\nlicense: mit\\n---\\n", "adapter_model.safetensors": bytes(1000), "sub/a.json": b"{}"}
 print(push_files(files, "owner/judge", "model", PRIVATE, "All of it", ("*.json", "*.bin")))
+"""
+FORECASTS = """
+import json, sys
+from lmsys_trl import Judge
+from lmsys_trl.synthetic import make_battles
+
+judge = Judge.from_pretrained("owner/judge@main")
+predictions = judge.predict_battles(make_battles(6, seed="test"), tta="swap", progress=False)
+json.dump(predictions, open("pulled.json", "w"))
+exec(sys.argv[1])
 """
 TRAIN = ["--model_name_or_path", "models/tiny", "--base_model_id", "owner/tiny", "--bf16", "false"]
 TRAIN += ["--lora_layers_to_transform", "1", "--max_length", "500", "--max_steps", "4", "--save_steps", "2"]
@@ -110,7 +124,6 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     build_base(folder / "models" / "tiny")
     write_votes(folder / "votes.csv", make_battles(20))
-    write_votes(folder / "test.csv", make_battles(6, seed="test"))
     with LoopbackHub() as hub:
         environment = hub.environment(folder / "home")
         upload = "from huggingface_hub import HfApi; api = HfApi(); api.create_repo('owner/tiny'); "
@@ -129,130 +142,50 @@ def trained(tmp_path_factory):
 def test_a_push_that_fails_in_training_is_told_and_made_good(trained):
     hub, folder, output = trained
     assert "Step 2 of 4: pushing to owner/judge: your token may not do this" in output
-    assert "Training goes on; the finished judge is pushed at its end" in output
-    assert output.count("Training goes on") == 1 and "The judge is in" in output and "Pushed: http" in output
+    assert output.count("Training goes on; the finished judge is pushed at its end") == 1
+    assert "The judge is in" in output and "Pushed: http" in output
     assert commits(hub)[0] == "A judge" and set(commits(hub)) <= {"A judge", "Step 4 of 4", "initial commit"}
     assert hub.repos["owner/judge"].private
     names = {"adapter_model.safetensors", "adapter_config.json", "judge.json", "tokenizer.json", "README.md"}
     assert set(content(hub)) == names | {"tokenizer_config.json", "chat_template.jinja"}
-    checkpoints = [commit for commit in hub.repos["owner/judge"].commits.values() if commit.title == "Step 4 of 4"]
-    for commit in checkpoints:
-        assert set(commit.files) - {".gitattributes"} == set(content(hub)) - {"judge.json"}
-        assert b"in training: step 4 of 4" in commit.files["README.md"].data
-    for commit in hub.repos["owner/judge"].commits.values():
-        assert not any(path.endswith((".bin", ".pt", ".pkl", ".pth")) for path in commit.files)
+    assert list((folder / "runs" / "judge").rglob("training_args.bin"))  # a pickle, in the checkpoints
 
 
-def test_the_hub_is_gone_and_training_goes_on(trained):
-    hub, folder, _ = trained
-    environment = hub.environment(folder / "home") | {"HF_ENDPOINT": "http://127.0.0.1:1"}
-    arguments = ["smollm2.yaml", *TRAIN, "--push_to_hub", "--output_dir", "runs/alone", "--hub_strategy", "end"]
-    quick = "import runpy, sys; from lmsys_trl import hub; hub.WAITS = (0, 0); sys.argv = sys.argv[1:]; "
-    quick += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    script = REPOSITORY / "recipes" / "sft.py"
-    output = run(sys.executable, "-c", quick, script, *arguments, cwd=folder, **environment)
-    assert "the Hub can't be reached" in output and "Tried again" in output and "The judge is in runs/alone" in output
-    assert "python recipes/push.py --adapter runs/alone --hub_model_id owner/judge" in output
-    assert "Step " not in output and (folder / "runs" / "alone" / "judge.json").exists()
-
-
-def test_mistakes_are_told_before_anything_is_loaded(trained):
-    _, folder, _ = trained
-    for option, message in (
-        (["--hub_model_id", "null"], "push_to_hub: needs hub_model_id"),
-        (["--hub_strategy", "checkpoint"], "hub_strategy: expected every_save or end"),
-        (["--hub_revision", "side"], "hub_revision: pushes go to the main branch"),
-    ):
-        arguments = ["smollm2.yaml", "--output_dir", "runs/none", "--push_to_hub"]
-        arguments += [] if "null" in option else ["--hub_model_id", "owner/judge", *option]
-        output = recipe("sft.py", *arguments, cwd=folder, fails=True)
-        assert message in output and "Traceback" not in output
-
-
-def a_report(folder):
-    """A report as recipes/validate.py writes it, by hand."""
-
-    def scores(log_loss):
-        values = {"log_loss": log_loss, "accuracy": 0.5, "brier_score": 0.6, "ece": 0.07}
-        return {name: {"value": x, "low": x - 0.01, "high": x + 0.01} for name, x in values.items()}
-
-    flips = {"value": 0.2, "low": None, "high": None}
-    judge = {**scores(0.987654), "position": {"flip_rate": flips}, "cross_fitted_temperature": scores(0.9)}
-    metrics = {"version": 2, "num_battles": 6, "num_groups": 5, "judges": {"runs|judge": judge}}
-    metrics |= {"baselines": {"class_prior": scores(1.09)}, "baselines_fitted": "the <training> votes"}
-    metrics |= {"configuration": {"test_file": "test.csv"}}
-    (folder / "plots").mkdir(parents=True)
-    (folder / "metrics.json").write_text(json.dumps(metrics))
-    (folder / "report.html").write_text("<p>a report</p>")
-    (folder / "plots" / "reliability.png").write_bytes(b"png")
-    (folder / "training_args.bin").write_bytes(b"a pickle")
-    return metrics
-
-
-def test_the_card_is_of_use_to_a_stranger(trained):
-    hub, folder, _ = trained
-    environment = hub.environment(folder / "home")
-    metrics = a_report(folder / "report")
-    arguments = ["--adapter", "runs/judge", "--hub_model_id", "owner/judge"]
-    assert "no report" in recipe("push.py", *arguments, cwd=folder, **environment)
-    assert b"There are no results" in content(hub)["README.md"]
-    recipe("push.py", *arguments, "--report", "report", cwd=folder, **environment)
-    files = content(hub)
-    assert {name for name in files if name.startswith("report/")} == {
-        "report/metrics.json", "report/report.html", "report/plots/reliability.png"
-    }  # fmt: skip
-    text = files["README.md"].decode()
-    card = ModelCard(text)
-    assert card.data.library_name == "peft" and card.data.base_model == "owner/tiny" and "lora" in card.data.tags
-    assert card.data.datasets == ["owner/battles"]
-    results = {result.metric_type: result.metric_value for result in card.data.eval_results}
-    assert results == {"log_loss": 0.987654, "accuracy": 0.5, "brier_score": 0.6, "ece": 0.07}
+def test_the_card_of_a_trained_judge(trained):
+    hub, _, _ = trained
+    text = content(hub)["README.md"].decode()
+    data = ModelCard(text).data
+    assert data.library_name == "peft" and data.base_model == "owner/tiny" and "lora" in data.tags
+    assert data.datasets == ["owner/battles"] and data.eval_results is None
     for words in (
-        "| **this judge** | 0.988 [0.978, 0.998] | 50.0% [49.0%, 51.0%] |", "| baseline: class prior | 1.090",
-        "On 6 battles of test.csv, with 5 different first prompts", "20.0% of the verdicts change", "cc-by-4.0",
-        "learning_rate: 0.001", "--max_steps 4", "r: 16, lora_alpha: 32", "k_proj o_proj q_proj v_proj", "trl 1.",
-        "the &lt;training> votes", "letters A for model_a, B for model_b, C for tie",
+        "There are no results", "cc-by-4.0", "learning_rate: 0.001", "--max_steps 4", "r: 16, lora_alpha: 32",
+        "trl 1.", "k_proj o_proj q_proj v_proj", "letters A for model_a, B for model_b, C for tie", "| owner/battles |",
     ):  # fmt: skip
         assert words in text, words
-
-    # The report must be one of this judge, and whole.
-    for changed, message in (
-        ({"version": 1}, "has version 1, expected 2"),
-        ({"judges": metrics["judges"] | {"other": {}}}, "it compares runs|judge, other"),
-    ):
-        (folder / "report" / "metrics.json").write_text(json.dumps(metrics | changed))
-        output = recipe("push.py", *arguments, "--report", "report", cwd=folder, fails=True, **environment)
-        assert message in output and "Traceback" not in output
-    output = recipe("push.py", *arguments, "--report", "none", cwd=folder, fails=True, **environment)
-    assert "report none: no metrics.json" in output and "Traceback" not in output
-    assert content(hub) == files
 
 
 def test_from_a_fresh_environment_forecasts_are_the_same_bit_for_bit(trained, tmp_path):
     hub, folder, _ = trained
-    environment = hub.environment(tmp_path / "home")
-    options = ["--test_file", folder / "test.csv", "--tta", "swap", "--output_file"]
-    recipe("predict.py", "--adapter", "runs/judge", *options, "local.parquet", cwd=folder)
-    hub.faults.append(Fault("GET", "/objects/", cut_after=1000))
-    recipe("predict.py", "--adapter", "owner/judge@main", *options, "pulled.parquet", cwd=tmp_path, **environment)
-    assert not hub.faults.pop().times
-    assert (tmp_path / "pulled.parquet").read_bytes() == (folder / "local.parquet").read_bytes()
-
+    local = Judge.from_pretrained(folder / "runs" / "judge", str(folder / "models" / "tiny"))
+    expected = local.predict_battles(make_battles(6, seed="test"), tta="swap", progress=False)
     (code,) = re.findall("```python\n(.*?)```", content(hub)["README.md"].decode(), re.DOTALL)
     assert len([line for line in code.splitlines() if line]) == 3
-    (example,) = run(sys.executable, "-W", "ignore", "-c", code, cwd=tmp_path, **environment).splitlines()[-1:]
-    assert set(json.loads(example.replace("'", '"'))) == {"winner_model_a", "winner_model_b", "winner_tie"}
+    environment = hub.environment(tmp_path / "home")
+    hub.faults.append(Fault("GET", "/objects/", cut_after=1000))
+    output = run(sys.executable, "-W", "ignore", "-c", FORECASTS, code, cwd=tmp_path, **environment)
+    assert not hub.faults.pop().times
+    assert json.loads((tmp_path / "pulled.json").read_text()) == expected
+    forecast = json.loads(re.search("{'winner_model_a.*}", output)[0].replace("'", '"'))
+    assert sum(forecast.values()) == pytest.approx(1)
 
-    # Without the Hub the copy in the cache is used.
+    # Without the Hub the copy in the cache is used; without the token the private repository is as good as none.
     find = "from lmsys_trl.adapters import adapter_folder; print(adapter_folder('owner/judge'))"
     gone = environment | {"HF_ENDPOINT": "http://127.0.0.1:1"}
     assert hub.repos["owner/judge"].branches["main"].sha in run(sys.executable, "-c", find, cwd=tmp_path, **gone)
-
-    # Without the token the private repository is as good as none.
-    output = recipe("predict.py", "--adapter", "owner/judge", *options, "x.csv", cwd=tmp_path, fails=True,
-                    **hub.environment(tmp_path / "other", token=None))  # fmt: skip
+    stranger = hub.environment(tmp_path / "other", token=None)
+    output = run(sys.executable, "-c", find, cwd=tmp_path, fails=True, **stranger)
     assert "adapter owner/judge: there is no such folder, and as a model owner/judge on the Hub: " in output
-    assert "set HF_TOKEN" in output and "Traceback" not in output
+    assert "set HF_TOKEN" in output
 
 
 def test_no_secret_and_no_local_path_gets_out(trained):
@@ -264,12 +197,122 @@ def test_no_secret_and_no_local_path_gets_out(trained):
         for commit in repo.commits.values():
             for path, blob in commit.files.items():
                 assert b"hf_writer" not in blob.data and str(folder).encode() not in blob.data, path
+                assert not path.endswith((".bin", ".pt", ".pkl", ".pth"))
 
-    judge = folder / "runs" / "judge" / "judge.json"
-    clean = judge.read_text()
-    judge.write_text(clean.replace("smollm2.yaml", "hf_writer"))
-    output = recipe("push.py", "--adapter", "runs/judge", "--hub_model_id", "owner/leak", cwd=folder, fails=True,
-                    **hub.environment(folder / "home"))  # fmt: skip
-    assert "holds your Hub token, and is not pushed" in output and "hf_writer" not in output + str(hub.requests)
-    assert "owner/leak" not in hub.repos
-    judge.write_text(clean)
+
+def test_the_hub_is_gone_and_the_judge_is_complete(judge, capsys):
+    """The tests' process may not reach any Hub."""
+    training = TrainingConfig("x", use_cpu=True, bf16=False, hub_model_id="owner/judge", hub_strategy="end")
+    pushes = PushCallback(training, "owner/tiny")
+    pushes.finish(judge)
+    error = capsys.readouterr().err
+    assert "pushing to owner/judge: HF_HUB_OFFLINE is set" in error and f"The judge in {judge} is complete" in error
+    assert f"python recipes/push.py --adapter {judge} --hub_model_id owner/judge" in error
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hub_model_id": None}, "push_to_hub: needs hub_model_id"),
+        ({"hub_strategy": "checkpoint"}, "hub_strategy: expected every_save or end, found checkpoint"),
+        ({"hub_revision": "side"}, "hub_revision: pushes go to the main branch"),
+    ],
+)
+def test_where_pushes_can_not_go(options, message):
+    options = {"hub_model_id": "owner/judge", **options}
+    with pytest.raises(ValueError, match=message):
+        PushCallback(TrainingConfig("x", use_cpu=True, bf16=False, **options), None)
+    assert TrainingConfig("x", use_cpu=True, bf16=False).hub_private_repo
+
+
+@pytest.fixture
+def judge(tmp_path):
+    """The files of a judge, made up, and what does not belong to it."""
+    folder = tmp_path / "judge"
+    (folder / "checkpoint-1").mkdir(parents=True)
+    for name in ("adapter_model.safetensors", "training_args.bin", "checkpoint-1/optimizer.pt"):
+        (folder / name).write_bytes(b"bytes")
+    adapter = {"peft_type": "LORA", "r": 8, "target_modules": ["v_proj", "q_proj"]}
+    adapter["base_model_name_or_path"] = str(tmp_path / "models" / "tiny")
+    (folder / "adapter_config.json").write_text(json.dumps(adapter))
+    letters = {
+        "model_a": {"letter": "A", "id": 1},
+        "model_b": {"letter": "B", "id": 2},
+        "tie": {"letter": "C", "id": 3},
+    }
+    settings = {"prompt_version": "v1", "letters": letters, "max_length": 700, "inference_max_length": 650}
+    settings["base_model"] = {"id": None, "fingerprint": "0" * 64, "architecture": {"model_type": "llama"}}
+    settings |= {"temperature": 1.03, "precision": {"dtype": "float32", "quantization": None}, "command": "sft.py x"}
+    (folder / "judge.json").write_text(json.dumps(settings))
+    (folder / "README.md").write_text("---\nlibrary_name: transformers\n---\nA generic card")
+    return folder
+
+
+@pytest.fixture
+def report(tmp_path):
+    """A report as recipes/validate.py writes it, made up."""
+
+    def scores(log_loss):
+        values = {"log_loss": log_loss, "accuracy": 0.5, "brier_score": 0.6, "ece": 0.07}
+        return {name: {"value": x, "low": x - 0.01, "high": x + 0.01} for name, x in values.items()}
+
+    flips = {"value": 0.2, "low": None, "high": None}
+    own = {**scores(0.987654), "position": {"flip_rate": flips}, "cross_fitted_temperature": scores(0.9)}
+    metrics = {"version": 2, "num_battles": 6, "num_groups": 5, "judges": {"runs|judge": own}}
+    metrics |= {"baselines": {"class_prior": scores(1.09)}, "baselines_fitted": "the <training> votes"}
+    metrics |= {"configuration": {"test_file": "test.csv"}}
+    folder = tmp_path / "report"
+    (folder / "plots").mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "report.html").write_text("<p>a report</p>")
+    (folder / "predictions.parquet").write_bytes(b"parquet")
+    (folder / "plots" / "reliability.png").write_bytes(b"png")
+    (folder / "training_args.bin").write_bytes(b"a pickle")
+    return folder
+
+
+def test_a_judge_with_its_report(hub, judge, report, tmp_path):
+    arguments = ["--adapter", "judge", "--hub_model_id", "owner/judge", "--report", "report"]
+    output = recipe("push.py", *arguments, cwd=tmp_path, **hub.environment(tmp_path / "home"))
+    assert "Pushed: http" in output and "Warning" not in output and hub.repos["owner/judge"].private
+    files = content(hub)
+    names = {"adapter_model.safetensors", "adapter_config.json", "judge.json", "README.md"}
+    in_report = {"metrics.json", "report.html", "predictions.parquet", "plots/reliability.png"}
+    assert set(files) == names | {f"report/{name}" for name in in_report}
+    assert str(tmp_path).encode() not in b"".join(files.values())
+    text = files["README.md"].decode()
+    results = {result.metric_type: result.metric_value for result in ModelCard(text).data.eval_results}
+    assert results == {"log_loss": 0.987654, "accuracy": 0.5, "brier_score": 0.6, "ece": 0.07}
+    for words in (
+        "| **this judge** | 0.988 [0.978, 0.998] | 50.0% [49.0%, 51.0%] | 0.600 [0.590, 0.610] | 0.070 [0.060, 0.080]",
+        "| with a cross-fitted temperature | 0.900 [", "| baseline: class prior | 1.090", "the &lt;training> votes",
+        "On 6 battles of test.csv, with 5 different first prompts", "20.0% of the verdicts change", "a llama model",
+    ):  # fmt: skip
+        assert words in text, words
+    # Without a report the earlier one goes, and the card says so.
+    output = recipe("push.py", *arguments[:-2], cwd=tmp_path, **hub.environment(tmp_path / "home"))
+    assert "judge has no report" in output and set(content(hub)) == names
+    assert b"There are no results" in content(hub)["README.md"]
+
+
+def test_what_is_no_judge_or_no_report(hub, judge, report, tmp_path):
+    metrics = json.loads((report / "metrics.json").read_text())
+    (report / "metrics.json").write_text(json.dumps(metrics | {"version": 1}))
+    (tmp_path / "two").mkdir()
+    two = metrics | {"judges": metrics["judges"] | {"other": {}}}
+    (tmp_path / "two" / "metrics.json").write_text(json.dumps(two))
+    leak = shutil.copytree(judge, tmp_path / "leak")
+    settings = json.loads((judge / "judge.json").read_text())
+    (leak / "judge.json").write_text(json.dumps(settings | {"command": "HF_TOKEN=hf_writer sft.py"}))
+    for adapter, report, message in (
+        ("judge", "report", "report: its metrics.json has version 1, expected 2"),
+        ("judge", "two", "report: it compares runs|judge, other"),
+        ("judge", "none", "report none: no metrics.json"),
+        ("two", "report", "adapter two: no judge.json"),
+        ("leak", "two", "holds your Hub token, and is not pushed"),
+    ):
+        (tmp_path / "two" / "metrics.json").write_text(json.dumps(metrics if adapter == "leak" else two))
+        output = recipe("push.py", "--adapter", adapter, "--hub_model_id", "owner/judge", "--report", report,
+                        cwd=tmp_path, fails=True, **hub.environment(tmp_path / "home"))  # fmt: skip
+        assert message in output and "Traceback" not in output and "hf_writer" not in output
+    assert not hub.repos and not hub.requests
