@@ -83,7 +83,7 @@ def push_files(
             api = HfApi()
             api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
             head = api.repo_info(repo_id, repo_type=repo_type)
-            if private and not head.private:
+            if private and head.private is False:
                 raise ValueError(
                     f"pushing to {repo_id}: it exists and is public. Set --private false (hub_private_repo in a "
                     "recipe of sft.py) if it should be, or choose another name"

@@ -74,17 +74,18 @@ def _figures_of_the_judge(metrics: dict) -> dict:
 
 def _results(own: dict, metrics: dict) -> dict:
     rows = {"**this judge**": own}
-    if own.get("cross_fitted_temperature"):
-        rows["with a cross-fitted temperature"] = own["cross_fitted_temperature"]
+    if "mean" in own["orders"]:  # which its figures are of
+        rows = {"**this judge, both orders**": own, "this judge, order as given": own["orders"]["ab"]}
+    rows["this judge, cross-fitted temperature"] = own["cross_fitted_temperature"]
     rows |= {f"baseline: {name.replace('_', ' ')}": scores for name, scores in metrics["baselines"].items()}
     if "best_possible" in metrics:
         rows["best possible"] = metrics["best_possible"]
-    position = own.get("position")
+    position = own["position"]
     return {
         "num_battles": metrics["num_battles"],
-        "num_groups": metrics.get("num_groups"),
+        "num_groups": metrics["num_groups"],
         "battles": _battles(metrics),
-        "baselines_fitted": metrics.get("baselines_fitted"),
+        "baselines_fitted": metrics["baselines_fitted"],
         "metrics": METRICS.values(),
         "rows": {name: [_cell(scores[key], key) for key in METRICS] for name, scores in rows.items()},
         "flip_rate": position and _cell(position["flip_rate"], "flip_rate"),
@@ -98,10 +99,10 @@ def _cell(figure: dict, name: str) -> str:
 
 
 def _battles(metrics: dict) -> str:
-    configuration = metrics.get("configuration", {})
-    if configuration.get("test_file"):
-        return configuration["test_file"]
-    return f"{configuration.get('dataset_name', 'unknown origin')} (validation)"
+    configuration = metrics["configuration"]
+    if "dataset_name" in configuration:
+        return f"{configuration['dataset_name']} (validation)"
+    return configuration.get("test_file", "unknown origin")
 
 
 def _metadata(judge: dict, own: dict | None, metrics: dict | None, repo_id: str) -> str:
@@ -110,7 +111,7 @@ def _metadata(judge: dict, own: dict | None, metrics: dict | None, repo_id: str)
         EvalResult(
             task_type="text-classification",
             task_name="Forecast of people's votes",
-            dataset_type=metrics.get("configuration", {}).get("dataset_name") or "votes",
+            dataset_type=metrics["configuration"].get("dataset_name", "votes"),
             dataset_name=_battles(metrics),
             metric_type=name,
             metric_name=METRICS[name],

@@ -49,14 +49,10 @@ class AdoptConfig:
 
 def main():
     config, given = parse_config(AdoptConfig)
-    output_dir = Path(config.output_dir)
-    if output_dir.exists() and any(output_dir.iterdir()):
-        raise ValueError(f"output_dir: {output_dir} is not empty. Choose another one")
-    adapter = adapter_folder(config.adapter)
-    if not (adapter / ADAPTER_WEIGHTS).is_file():
-        raise ValueError(f"{adapter}: no {ADAPTER_WEIGHTS}. Pickled adapters are not loaded")
-    base = base_folder(config.model_name_or_path)
+    adapter, base = adapter_folder(config.adapter), base_folder(config.model_name_or_path)
     tokenizer = load_tokenizer(str(base), config.pad_token)
+    ids = [tokenizer(letter, add_special_tokens=False)["input_ids"] for letter in config.letters]
+    check(config, adapter, ids)
     judge = describe_judge(
         tokenizer,
         base,
@@ -71,7 +67,10 @@ def main():
             "quantization": None,
         },
     )
-    judge |= {"letters": letters(config.letters, tokenizer), **provenance(given)}
+    letters = zip(WINNERS, config.letters, ids, strict=True)
+    judge["letters"] = {winner: {"letter": letter, "id": id} for winner, letter, (id,) in letters}
+    judge |= provenance(given)
+    output_dir = Path(config.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         shutil.copyfile(adapter / name, output_dir / name)
@@ -80,12 +79,18 @@ def main():
     print(f"The judge is in {output_dir}")
 
 
-def letters(texts: list[str], tokenizer) -> dict:
-    """The letters of judge.json."""
-    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-    if len(texts) != len(WINNERS) or any(len(one) != 1 for one in ids) or len({one[0] for one in ids}) != len(ids):
-        raise ValueError(f"letters: expected three different tokens, found {dict(zip(texts, ids, strict=True))}")
-    return {w: {"letter": text, "id": one[0]} for w, text, one in zip(WINNERS, texts, ids, strict=True)}
+def check(config: AdoptConfig, adapter: Path, ids: list[list[int]]) -> None:
+    """All that is wrong, at once; `ids` are the tokens of each letter."""
+    output_dir = Path(config.output_dir)
+    distinct = len(ids) == len(WINNERS) == len({tuple(one) for one in ids}) and all(len(one) == 1 for one in ids)
+    checks = [
+        (not output_dir.exists() or not any(output_dir.iterdir()), f"output_dir: {output_dir} is not empty"),
+        ((adapter / ADAPTER_WEIGHTS).is_file(), f"{adapter}: no {ADAPTER_WEIGHTS}. Pickled adapters are not loaded"),
+        (distinct, f"letters: expected three different tokens, found {' '.join(config.letters)}, which are {ids}"),
+    ]
+    problems = [problem for fine, problem in checks if not fine]
+    if problems:
+        raise ValueError("\n  ".join([f"{len(problems)} mistake{'s' * (len(problems) > 1)}:", *problems]))
 
 
 if __name__ == "__main__":

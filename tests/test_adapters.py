@@ -82,7 +82,7 @@ def test_adapters_from_kaggle(tmp_path):
     environment = server.environment(tmp_path / "kaggle") | {"HF_HOME": str(tmp_path / "home")}
     script = "import sys; from lmsys_trl.adapters import adapter_folder; print(adapter_folder(sys.argv[1]))"
     output = run(sys.executable, "-c", script, "kaggle:owner/name/gemma", cwd=tmp_path, **environment)
-    assert output.splitlines()[-1].endswith("gemma")
+    assert "/gemma\n" in output
     output = run(sys.executable, "-c", script, "kaggle:owner/name", cwd=tmp_path, fails=True, **environment)
     assert "holds 2 adapters. Name one of them: kaggle:owner/name/gemma, kaggle:owner/name/llama" in output
     server.status = 404
@@ -93,15 +93,11 @@ def test_adapters_from_kaggle(tmp_path):
 def test_an_adapter_made_elsewhere_becomes_a_judge(elsewhere, base, tmp_path):
     with pytest.raises(ValueError, match="recipes/adopt.py makes a judge of it"):
         Judge.from_pretrained(elsewhere, str(base))
-    options = ["--adapter", elsewhere, "--model_name_or_path", base, "--max_length", "650", "--output_dir", "adopted"]
+    options = ["--model_name_or_path", base, "--prompt_version", "lmsys-38th-v1", "--max_length", "650"]
     options += ["--dtype", "float32", "--attn_implementation", "eager"]
-    output = recipe("adopt.py", *options, "--letters", "A", "B", "AB", cwd=tmp_path, fails=True)
-    assert "prompt_version: missing" in output
-    options += ["--prompt_version", "lmsys-38th-v1"]
-    output = recipe("adopt.py", *options, "--letters", "A", "B", "AB", cwd=tmp_path, fails=True)
-    assert "letters: expected three different tokens" in output and "Traceback" not in output
-    recipe("adopt.py", *options, "--letters", "a", "b", "c", cwd=tmp_path)
-
+    recipe("adopt.py", "--adapter", elsewhere, *options, "--letters", "a", "b", "c", "--output_dir", "adopted",
+           cwd=tmp_path)  # fmt: skip
+    assert str(base) not in (tmp_path / "adopted" / "judge.json").read_text()
     judge = Judge.from_pretrained(tmp_path / "adopted", str(base))
     texts = {"prompt": ["p"], "response_a": ["a"], "response_b": ["b"]}
     tokenizer = load_tokenizer(str(base))
@@ -110,15 +106,10 @@ def test_an_adapter_made_elsewhere_becomes_a_judge(elsewhere, base, tmp_path):
         logits = judge.model(input_ids=torch.tensor([row["input_ids"]])).logits[0, -1]
     expected = (logits[tokenizer.convert_tokens_to_ids(["a", "b", "c"])].double() / 1.03).softmax(-1)
     assert list(judge.predict(**texts).values()) == pytest.approx(expected.tolist(), abs=1e-6)
-    assert str(base) not in (tmp_path / "adopted" / "judge.json").read_text()
-    output = recipe("adopt.py", *options, "--letters", "a", "b", "c", cwd=tmp_path, fails=True)
-    assert "adopted is not empty" in output and "Traceback" not in output
 
-
-def test_pickled_adapters_are_not_adopted(elsewhere, base, tmp_path):
     pickled = shutil.copytree(elsewhere, tmp_path / "pickled")
     (pickled / "adapter_model.safetensors").rename(pickled / "adapter_model.bin")
-    options = ["--model_name_or_path", base, "--max_length", "650", "--prompt_version", "lmsys-38th-v1"]
-    output = recipe("adopt.py", "--adapter", pickled, *options, "--letters", "A", "B", "C", "--output_dir", "x",
+    output = recipe("adopt.py", "--adapter", pickled, *options, "--letters", "A", "B", "AB", "--output_dir", "adopted",
                     cwd=tmp_path, fails=True)  # fmt: skip
-    assert "Pickled adapters are not loaded" in output and not (tmp_path / "x").exists()
+    assert "3 mistakes" in output and "adopted is not empty" in output and "expected three different tokens" in output
+    assert "Pickled adapters are not loaded" in output and "Traceback" not in output

@@ -159,7 +159,8 @@ def test_the_card_of_a_trained_judge(trained):
     assert data.datasets == ["owner/battles"] and data.eval_results is None
     for words in (
         "There are no results", "cc-by-4.0", "learning_rate: 0.001", "--max_steps 4", "r: 16, lora_alpha: 32",
-        "trl 1.", "k_proj o_proj q_proj v_proj", "letters A for model_a, B for model_b, C for tie", "| owner/battles |",
+        "trl 1.", "k_proj o_proj q_proj v_proj", "letters A for model_a, B for model_b, C for tie",
+        "| owner/battles |",
     ):  # fmt: skip
         assert words in text, words
 
@@ -258,6 +259,7 @@ def report(tmp_path):
 
     flips = {"value": 0.2, "low": None, "high": None}
     own = {**scores(0.987654), "position": {"flip_rate": flips}, "cross_fitted_temperature": scores(0.9)}
+    own["orders"] = {"ab": scores(0.99), "ba": scores(1), "mean": scores(0.987654)}
     metrics = {"version": 2, "num_battles": 6, "num_groups": 5, "judges": {"runs|judge": own}}
     metrics |= {"baselines": {"class_prior": scores(1.09)}, "baselines_fitted": "the <training> votes"}
     metrics |= {"configuration": {"test_file": "test.csv"}}
@@ -284,8 +286,9 @@ def test_a_judge_with_its_report(hub, judge, report, tmp_path):
     results = {result.metric_type: result.metric_value for result in ModelCard(text).data.eval_results}
     assert results == {"log_loss": 0.987654, "accuracy": 0.5, "brier_score": 0.6, "ece": 0.07}
     for words in (
-        "| **this judge** | 0.988 [0.978, 0.998] | 50.0% [49.0%, 51.0%] | 0.600 [0.590, 0.610] | 0.070 [0.060, 0.080]",
-        "| with a cross-fitted temperature | 0.900 [", "| baseline: class prior | 1.090", "the &lt;training> votes",
+        "| **this judge, both orders** | 0.988 [0.978, 0.998] | 50.0% [49.0%, 51.0%] | 0.600 [0.590, 0.610] | 0.070",
+        "| this judge, order as given | 0.990 [", "| this judge, cross-fitted temperature | 0.900 [",
+        "| baseline: class prior | 1.090 [", "the &lt;training> votes",
         "On 6 battles of test.csv, with 5 different first prompts", "20.0% of the verdicts change", "a llama model",
     ):  # fmt: skip
         assert words in text, words
