@@ -59,6 +59,7 @@ def adapter_files(adapter: Path, base_model_id: str | None) -> dict[str, bytes]:
 
 
 def push_adapter(files: dict[str, bytes], repo_id: str, private: bool, message: str) -> str:
-    # The report's predictions.
+    """Push files of an adapter in the place of those that the repository holds, as [`push_files`]."""
+    # The report's predictions are meant to be here.
     warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
     return push_files(files, repo_id, "model", private, message, REPLACED)

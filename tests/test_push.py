@@ -9,6 +9,7 @@ import pytest
 from conftest import build_base, recipe, run, write_votes
 from hub_server import Fault, LoopbackHub
 from huggingface_hub import ModelCard
+from transformers import TrainerControl, TrainerState
 
 from lmsys_trl import Judge
 from lmsys_trl.push_callback import PushCallback
@@ -205,6 +206,8 @@ def test_the_hub_is_gone_and_the_judge_is_complete(judge, capsys):
     """The tests' process may not reach any Hub."""
     training = TrainingConfig("x", use_cpu=True, bf16=False, hub_model_id="owner/judge", hub_strategy="end")
     pushes = PushCallback(training, "owner/tiny")
+    pushes.on_save(training, TrainerState(is_world_process_zero=True), TrainerControl())
+    assert pushes.last is None  # nothing before the end
     pushes.finish(judge)
     error = capsys.readouterr().err
     assert "pushing to owner/judge: HF_HUB_OFFLINE is set" in error and f"The judge in {judge} is complete" in error
