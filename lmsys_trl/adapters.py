@@ -58,14 +58,15 @@ def adapter_folder(name: str | Path) -> Path:
 
 def read_judge_file(adapter: str | Path) -> dict:
     """The content of the `judge.json` of an adapter, named as for [`adapter_folder`]."""
+    folder = adapter_folder(adapter)
     try:
-        return json.loads((adapter_folder(adapter) / JUDGE_FILE).read_text(encoding="utf-8"))
+        return json.loads((folder / JUDGE_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(
             f"adapter {adapter}: no {JUDGE_FILE}; has its training finished? If it was made elsewhere, "
             "recipes/adopt.py makes a judge of it"
         ) from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ValueError(f"adapter {adapter}: {JUDGE_FILE} is damaged: {error}") from error
 
 

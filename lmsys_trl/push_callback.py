@@ -62,7 +62,7 @@ class PushCallback(TrainerCallback):
                 self.training.hub_private_repo,
             )
             print("Pushed:", address)
-        except ValueError as error:
+        except Exception as error:  # as below
             print(
                 f"{error}.\nThe judge in {adapter} is complete. Push it with\n"
                 f"  python recipes/push.py --adapter {adapter} --hub_model_id {self.training.hub_model_id}",
@@ -72,7 +72,7 @@ class PushCallback(TrainerCallback):
     def _try(self, files: dict[str, bytes], message: str) -> None:
         try:
             push_adapter(files, self.training.hub_model_id, self.training.hub_private_repo, message)
-        except Exception as error:  # nobody asks the thread for its result, and no push is worth a training
+        except Exception as error:  # no push is worth a training, and nobody asks the thread for its result
             tqdm.write(
                 f"{message}: {error}. Training goes on; the finished judge is pushed at its end", file=sys.stderr
             )
