@@ -98,7 +98,7 @@ def make_rows(num_rows: int, mean_length: int, vocabulary: int) -> list[dict]:
         length = min(3 * mean_length, 30 + int(rng.lognormvariate(0, 0.8) * (mean_length - 30) / 1.377))
         ids = [rng.randrange(10, vocabulary) for _ in range(length)]
         labels = [IGNORED] * (length - 2) + ids[-2:]
-        rows.append({"id": str(i), "input_ids": ids, "labels": labels, "length": length})
+        rows.append({"id": str(i), "input_ids": ids, "labels": labels, "votes": [1.0, 0.0, 0.0], "length": length})
     return rows
 
 

@@ -1,4 +1,6 @@
-"""Rows of different length -> padded batches."""
+"""Rows of different length -> padded batches, shared out over processes."""
+
+import heapq
 
 import torch
 
@@ -22,6 +24,19 @@ def token_batches(lengths: list[int], max_tokens: int) -> list[list[int]]:
             batches.append([])
         batches[-1].append(index)
     return batches
+
+
+def share_out(batches: list[list[int]], lengths: list[int], num_shares: int) -> list[list[list[int]]]:
+    """
+    Batches of [`token_batches`] in as many shares as there are processes, nearly equal in tokens with padding: the
+    largest batch goes to whoever has least so far.
+    """
+    shares, loads = [[] for _ in range(num_shares)], [(0, share) for share in range(num_shares)]
+    for cost, batch in sorted(((len(batch) * lengths[batch[0]], batch) for batch in batches), reverse=True):
+        load, share = loads[0]
+        shares[share].append(batch)
+        heapq.heapreplace(loads, (load + cost, share))
+    return shares
 
 
 def pad_left(rows: list[dict], pad_token_id: int) -> dict[str, torch.Tensor]:
@@ -50,3 +65,21 @@ def pad_left(rows: list[dict], pad_token_id: int) -> dict[str, torch.Tensor]:
     if "labels" in rows[0]:
         batch["labels"] = pad([row["labels"] for row in rows], IGNORED)
     return batch
+
+
+def lay_end_to_end(rows: list[dict]) -> dict[str, torch.Tensor]:
+    """
+    Rows as one sequence without padding. That they are several shows where `position_ids` begin anew: flash attention
+    keeps them apart at no cost, other kinds by a mask over the whole sequence.
+
+    Args:
+        rows (`list[dict]`): Rows with `input_ids` and `labels`.
+
+    Returns:
+        `dict[str, torch.Tensor]`: `input_ids`, `position_ids` and `labels`, each of shape `(1, tokens)`.
+    """
+    return {
+        "input_ids": torch.tensor([[token for row in rows for token in row["input_ids"]]]),
+        "position_ids": torch.tensor([[position for row in rows for position in range(len(row["input_ids"]))]]),
+        "labels": torch.tensor([[label for row in rows for label in row["labels"]]]),
+    }

@@ -35,7 +35,7 @@ def swap_battle(battle: dict) -> dict:
     The same battle with the answers' places exchanged, models and vote with them.
 
     Args:
-        battle (`dict`): A row of [`BATTLE_FEATURES`]; the models and the vote may be missing.
+        battle (`dict`): A row of [`BATTLE_FEATURES`]; the models, the vote and what teachers forecast may be missing.
 
     Returns:
         `dict`: A new row under the same id. Swapping twice gives the battle back.
@@ -47,6 +47,8 @@ def swap_battle(battle: dict) -> dict:
     if battle.get("soft_label"):
         a, b, tie = battle["soft_label"]
         swapped["soft_label"] = [b, a, tie]
+    if battle.get("teachers"):
+        swapped["teachers"] = [[b, a, tie] for a, b, tie in battle["teachers"]]
     if "winner" in battle:
         swapped["winner"] = {"model_a": "model_b", "model_b": "model_a"}.get(battle["winner"], battle["winner"])
     return swapped

@@ -16,6 +16,7 @@ FREE_SETTINGS = (
     "dataloader_num_workers", "dataloader_prefetch", "dataloader_pin", "dataloader_persistent", "push_to_hub", "hub_",
     "resume_from_checkpoint", "include_num_input", "include_tokens", "skip_memory_metrics", "temperature",
     "inference_max_length", "base_model_id", "dataset_name", "model_name_or_path",
+    "teacher_files", "adapter_name_or_path",
 )  # fmt: skip
 
 

@@ -6,19 +6,31 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from datasets import Dataset
 from peft import PeftModel
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .adapters import adapter_folder, read_judge_file
 from .base_models import architecture, base_folder, find_base, hub_revision, load_base, weights_fingerprint
-from .batching import pad_left, token_batches
-from .battle import WINNERS, swap_battle
+from .batching import pad_left, share_out, token_batches
+from .battle import WINNERS
+from .forecasts import battle_forecasts, in_all_orders, shown_rows
+from .orders import parse_tta, second_order
+from .parts import Parts
+from .predictions import PROBABILITIES, predictions_table
+from .prepared import data_fingerprint
 from .prompts import LETTERS, PROMPT_VERSION
-from .rows import encode_battle, letter_ids, load_tokenizer, rendered_template
+from .provenance import file_fingerprint
+from .rows import letter_ids, load_tokenizer, rendered_template
 
-ORDERS = {"none": ("ab",), "swap": ("ab", "ba", "mean")}  # --tta -> the orders in a predictions file
+NEEDED = ("id", "prompt", "response_a", "response_b")
+PROGRESS = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}, ends {eta:%b %d %H:%M}]"
 
 
 def describe_judge(
@@ -74,11 +86,26 @@ class Judge:
     ```
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: dict):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: dict,
+        adapter_name: str | None = None,
+        identity: dict | None = None,
+    ):
         self.model, self.tokenizer, self.settings = model.eval(), tokenizer, settings
+        self.adapter_name = adapter_name  # None: the model has no other adapter
+        self.identity = identity or {}  # fingerprints of adapter and base, and the precision
 
     @classmethod
-    def from_pretrained(cls, adapter: str | Path, model_name_or_path: str | None = None) -> "Judge":
+    def from_pretrained(
+        cls,
+        adapter: str | Path,
+        model_name_or_path: str | None = None,
+        precision: dict | None = None,
+        beside: "Judge | None" = None,
+    ) -> "Judge":
         """
         Load an adapter on its base model.
 
@@ -89,9 +116,15 @@ class Judge:
             adapter (`str` or `Path`): The output folder of `recipes/sft.py`, or another name that [`adapter_folder`]
                 knows: `owner/name[@revision]` on the Hub, `file.zip`, `kaggle:owner/name`.
             model_name_or_path (`str`, *optional*): A folder or Hub id of the base model.
+            precision (`dict`, *optional*): What differs from the training: `dtype`, `autocast`, `quantization` (the
+                arguments of `BitsAndBytesConfig`, or None), `attn_implementation`. A judge that was trained with eager
+                attention, as suits a backward pass on a CPU, uses sdpa unless told, where its model can.
+            beside (`Judge`, *optional*): A judge on the same base model in the same precision. The adapter is put on
+                that one's loaded base, and nothing is loaded again.
 
         Raises:
-            ValueError: If the folder is no judge, or base model, tokenizer or template are not those it learned with.
+            ValueError: If the folder is no judge, or base model, tokenizer or template are not those it learned with,
+                or if `beside` has another base.
         """
         adapter = adapter_folder(adapter)
         settings = read_judge_file(adapter)
@@ -104,7 +137,7 @@ class Judge:
             raise ValueError(f"{adapter}: no adapter_model.safetensors. Pickled adapters are not loaded")
         tokenizer = load_tokenizer(str(adapter))
         _refuse_other(f"the tokenizer in {adapter}", _tokenizer_fingerprints(tokenizer), settings["tokenizer"])
-        base = _find_base_of(settings["base_model"], model_name_or_path)
+        base = find_base_of(settings["base_model"], model_name_or_path)
         _refuse_other(f"base model {base}", architecture(base), settings["base_model"]["architecture"])
         if (base / "tokenizer.json").is_file():
             own = load_tokenizer(str(base), pad_token=tokenizer.pad_token)
@@ -116,14 +149,32 @@ class Judge:
                 f"{settings['base_model']['fingerprint'][:12]}, and {base} has {fingerprint[:12]}",
                 stacklevel=2,
             )
-        precision = settings["precision"]
-        model = load_base(
-            base, precision["dtype"], precision["attn_implementation"], quantization=precision["quantization"]
-        )
+        trained_with = settings["precision"]
+        if trained_with["attn_implementation"] == "eager":
+            trained_with = {**trained_with, "attn_implementation": None}
+        precision = {**trained_with, **(precision or {})}
+        identity = {
+            "adapter": file_fingerprint(adapter / "adapter_model.safetensors"),
+            "adapter_config": file_fingerprint(adapter / "adapter_config.json"),
+            "base": fingerprint,
+            "precision": precision,
+        }
+        if beside is not None:
+            if any(beside.identity[key] != identity[key] for key in ("base", "precision")):
+                raise ValueError(f"{adapter}: its base model or precision is not that of the judge beside it")
+            name = f"judge{len(beside.model.peft_config)}"
+            beside.model.load_adapter(str(adapter), adapter_name=name)
+            return cls(beside.model, tokenizer, settings, name, identity)
+        try:
+            model = load_base(
+                base, precision["dtype"], precision["attn_implementation"], quantization=precision["quantization"]
+            )
+        except (ImportError, ValueError) as error:  # such as flash attention where there is none
+            raise ValueError(f"base model {base} cannot be loaded with {precision}: {error}") from error
         model = PeftModel.from_pretrained(model, str(adapter))
         if torch.accelerator.is_available() and not precision["quantization"]:
             model = model.to(torch.accelerator.current_accelerator())
-        return cls(model, tokenizer, settings)
+        return cls(model, tokenizer, settings, model.active_adapter, identity)
 
     def predict(
         self, prompt: Sequence[str | None], response_a: Sequence[str | None], response_b: Sequence[str | None],
@@ -141,72 +192,152 @@ class Judge:
         """
         texts = {"prompt": prompt, "response_a": response_a, "response_b": response_b}
         battle = {"id": None, **{key: [text] if isinstance(text, str) else list(text) for key, text in texts.items()}}
-        prediction = self.predict_battles([battle], tta=tta, progress=False)[-1]
-        return {f"winner_{winner}": prediction[f"winner_{winner}"] for winner in WINNERS}
+        return self.predict_dataset([battle], tta=tta, progress=False)[PROBABILITIES].iloc[-1].to_dict()
 
-    def predict_battles(
-        self, battles: list[dict], tta: str = "none", max_tokens_per_batch: int = 4096, progress: bool = True
-    ) -> list[dict]:
+    def predict_battles(self, battles: list[dict], **options) -> list[dict]:
+        """The table of [`~Judge.predict_dataset`] as a list of rows, with None for what is missing."""
+        table = self.predict_dataset(battles, **options).astype(object)
+        return table.where(table.notna(), None).to_dict("records")
+
+    def predict_dataset(
+        self,
+        battles: Dataset | list[dict],
+        tta: str | np.ndarray = "none",
+        rows: str = "last",
+        max_length: int | None = None,
+        max_tokens_per_batch: int = 4096,
+        calibrated: bool = True,
+        parts: Path | None = None,
+        battles_per_part: int = 512,
+        processes: PartialState | None = None,
+        progress: bool = True,
+    ) -> pd.DataFrame:
         """
-        Forecasts for many battles: softmax over the letters' logits at the last position of each battle's last row.
+        Forecasts for many battles: softmax over the letters' logits at the last position of a battle's row, at the
+        judge's temperature, calibrated if it has a calibration.
+
+        Battles are taken in stretches. Within one, rows are sorted by length and batched by tokens, so memory does not
+        grow with the number of battles beyond that of the table, and of `battles` if it is a list.
+
+        A calibration is fitted on whole forecasts of one kind. That of one order is applied to the letters as they
+        were shown, so to "ab" and, before it is turned back, to "ba"; that of both orders to the average of the two
+        without calibration.
 
         Args:
-            battles (`list[dict]`): Rows of [`BATTLE_FEATURES`]; a vote is passed on and not looked at.
-            tta (`str`): "none", or "swap" to predict both orders and their average.
+            battles (`Dataset` or `list[dict]`): Rows of [`BATTLE_FEATURES`], of which `id`, `prompt`, `response_a`
+                and `response_b` are needed. A vote is passed on and not looked at.
+            tta (`str` or `ndarray`): "none"; "swap" to predict both orders and their average; "uncertain:SHARE" or
+                "longest:SHARE" to give the second order to some, see [`second_order`]; or a truth value for each
+                battle, whether it gets one.
+            rows (`str`): "last" row of each battle, or "all" to average over its rows.
+            max_length (`int`, *optional*): Tokens in a row at most (`inference_max_length` of `judge.json`).
             max_tokens_per_batch (`int`): Tokens in a forward pass, with padding.
-            progress (`bool`): Show how many of how many, the rate, and the time left.
+            calibrated (`bool`): Use the calibration that recipes/calibrate.py stored, if it did.
+            parts (`Path`, *optional*): A folder for the forecasts as they come. A call that was killed and is made
+                again goes on after what is there, in whatever number of processes. Needs a `Dataset`.
+            battles_per_part (`int`): Battles in a stretch, for each process.
+            processes (`PartialState`, *optional*): All of them make this call, share the work, and get the table.
+            progress (`bool`): Show how many of how many, the rate, and when it ends.
 
         Returns:
-            `list[dict]`: The rows of a predictions file, battles in the order given: `id`, `order` ("ab" as given,
+            `DataFrame`: The columns of a predictions file, battles in the order given: `id`, `order` ("ab" as given,
             "ba" exchanged, "mean" of both; always in terms of the battle as given), `winner_model_a`,
-            `winner_model_b`, `winner_tie`, `winner` (the vote), `num_tokens` and `fold` (None).
+            `winner_model_b`, `winner_tie`, `winner` (the vote), `num_tokens` of what was read in the order given,
+            `fold`, and `group` (a hash of the first prompt unless the battle has one). With any `tta` but "none"
+            each battle has a "mean", which is "ab" where there is no second order. `attrs["judge"]` says by whom.
+
+        Raises:
+            ValueError: If an argument is none of the above, `max_length` is longer than the model's context, `parts`
+                are those of something else, or a forecast is not a number.
         """
-        if tta not in ORDERS:
-            raise ValueError(f"tta={tta!r}: expected one of {', '.join(ORDERS)}")
-        unlabelled = [{**battle, "winner": None} for battle in battles]
-        if tta == "swap":
-            unlabelled += [swap_battle(battle) for battle in unlabelled]
-        max_length = self.settings["inference_max_length"]
-        rows = [encode_battle(battle, self.tokenizer, max_length)[-1] for battle in unlabelled]
-        probabilities = (
-            self._letter_logits(rows, max_tokens_per_batch, progress) / self.settings["temperature"]
-        ).softmax(-1)
-        forecasts = {"ab": probabilities[: len(battles)]}
-        if tta == "swap":
-            forecasts["ba"] = probabilities[len(battles) :][:, [1, 0, 2]]  # B's chance in its own place
-            forecasts["mean"] = (forecasts["ab"] + forecasts["ba"]) / 2
-        return [
-            {
-                "id": battle["id"],
-                "order": order,
-                **{f"winner_{winner}": p for winner, p in zip(WINNERS, forecasts[order][i].tolist(), strict=True)},
-                "winner": battle.get("winner"),
-                "num_tokens": len(rows[i]["input_ids"]),
-                "fold": None,
-            }
-            for i, battle in enumerate(battles)
-            for order in ORDERS[tta]
-        ]
+        if isinstance(tta, str):
+            parse_tta(tta)
+        if rows not in ("last", "all"):
+            raise ValueError(f"rows: {rows!r} is none of last, all")
+        columns = battles.column_names if isinstance(battles, Dataset) else next(iter(battles), NEEDED)
+        missing = [name for name in NEEDED if name not in columns]
+        if missing:
+            raise ValueError(f"battles: no {', '.join(missing)}. recipes/predict.py reads files of other formats")
+        max_length = self._checked_length(max_length)
+        temperature = self.settings["temperature"]
+        record = {**self.identity, "temperature": temperature, "max_length": max_length, "rows": rows}
+        in_parts = Parts(parts, {**record, "data": data_fingerprint(battles)} if parts else {}, processes)
+        num_processes = processes.num_processes if processes else 1
+
+        def forecast(order: str, places: np.ndarray) -> pd.DataFrame | None:
+            left = in_parts.missing(order, places)
+            with tqdm(
+                total=len(places), initial=len(places) - len(left), unit=" battles", desc=f"Predicting {order}",
+                disable=not progress or not len(places) or (processes is not None and not processes.is_main_process),
+                smoothing=0, bar_format=PROGRESS,
+            ) as bar:  # fmt: skip
+                for start in range(0, len(left), battles_per_part * num_processes):
+                    stretch = left[start : start + battles_per_part * num_processes]
+                    shown = [battles[int(place)] for place in stretch]
+                    inputs, owners = shown_rows(shown, order, self.tokenizer, max_length, rows)
+                    logits = self._letter_logits(inputs, max_tokens_per_batch, processes, bar, len(shown))
+                    table = battle_forecasts(shown, order, logits / temperature, owners)
+                    num_tokens = np.bincount(owners, [len(ids) for ids in inputs]).astype(int)
+                    in_parts.add(order, table.assign(num_tokens=num_tokens, place=stretch))
+            return in_parts.table(order, places)
+
+        given = forecast("ab", np.arange(len(battles)))
+        if given is None:
+            return predictions_table([])
+        if isinstance(tta, str):
+            ids = given["id"].fillna("").to_numpy(dtype=str)
+            chosen = second_order(tta, given[PROBABILITIES].to_numpy(), given["num_tokens"].to_numpy(), ids)
+        else:
+            chosen = tta
+        exchanged = forecast("ba", np.flatnonzero(chosen))
+        calibrations = self.settings.get("calibration", {}) if calibrated else {}
+        with_mean = not isinstance(tta, str) or tta != "none"
+        predictions = in_all_orders(given, exchanged, calibrations, with_mean)
+        predictions.attrs["judge"] = {**record, "calibrated": bool(calibrations)}
+        return predictions
+
+    def _checked_length(self, max_length: int | None) -> int:
+        max_length = max_length or self.settings["inference_max_length"]
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if context is not None and max_length > context:
+            raise ValueError(
+                f"max_length: rows of {max_length} tokens are longer than the {context} that the base model can read. "
+                f"Give {context} or less"
+            )
+        return max_length
 
     @torch.inference_mode()
-    def _letter_logits(self, rows: list[dict], max_tokens: int, progress: bool) -> torch.Tensor:
-        """The logits of A, B and C after each row, of shape `(rows, 3)`, in double precision."""
+    def _letter_logits(
+        self, rows: list[np.ndarray], max_tokens: int, processes: PartialState | None, bar: tqdm, num_battles: int
+    ) -> torch.Tensor:
+        """The logits of A, B and C after each row, of shape `(rows, 3)`, in double precision, in all processes."""
         letters = [self.settings["letters"][winner]["id"] for winner in WINNERS]
+        precision = self.identity.get("precision", self.settings["precision"])
+        device, lengths = self.model.device, [len(row) for row in rows]
+        batches = token_batches(lengths, max_tokens)
+        if processes is not None:
+            batches = share_out(batches, lengths, processes.num_processes)[processes.process_index]
+        if self.adapter_name is not None:
+            self.model.set_adapter(self.adapter_name)  # others may be on the same base
+        found, at_first = [], bar.n
+        num_rows = num_left = sum(map(len, batches))  # a share of them is done when a share of all is, about
+        for batch in batches:
+            inputs = pad_left([{"input_ids": rows[i].tolist()} for i in batch], self.tokenizer.pad_token_id)
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision["autocast"]):
+                outputs = self.model(
+                    **{key: tensor.to(device) for key, tensor in inputs.items()}, logits_to_keep=1, use_cache=False
+                )
+            found.append((batch, outputs.logits[:, -1, letters].double().cpu()))
+            num_left -= len(batch)
+            bar.update(at_first + num_battles - num_battles * num_left // num_rows - bar.n)
         logits = torch.empty(len(rows), len(letters), dtype=torch.float64)
-        device = self.model.device
-        with tqdm(total=len(rows), unit="row", desc="Predicting", disable=not progress) as bar:
-            for batch in token_batches([len(row["input_ids"]) for row in rows], max_tokens):
-                inputs = pad_left([{"input_ids": rows[i]["input_ids"]} for i in batch], self.tokenizer.pad_token_id)
-                with torch.autocast(device.type, torch.bfloat16, enabled=self.settings["precision"]["autocast"]):
-                    outputs = self.model(
-                        **{key: tensor.to(device) for key, tensor in inputs.items()}, logits_to_keep=1, use_cache=False
-                    )
-                logits[batch] = outputs.logits[:, -1, letters].double().cpu()
-                bar.update(len(batch))
+        for batch, values in found if processes is None else gather_object(found):
+            logits[batch] = values
         return logits
 
 
-def _find_base_of(base_model: dict, model_name_or_path: str | None) -> Path:
+def find_base_of(base_model: dict, model_name_or_path: str | None = None) -> Path:
+    """The folder of the base model that `judge.json` describes, or of the one that is named."""
     if model_name_or_path is not None:
         return base_folder(model_name_or_path)
     folder = find_base(base_model["fingerprint"])

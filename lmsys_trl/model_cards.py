@@ -43,7 +43,7 @@ def model_card(judge: dict, adapter: dict, metrics: dict | None, repo_id: str) -
         adapter=adapter,
         settings=settings,
         base=judge["base_model"]["id"] or f"a {judge['base_model']['architecture']['model_type']} model",
-        dataset=judge.get("dataset", {}),
+        votes=judge.get("votes", {}),
         dataset_name=configuration.get("dataset_name"),
         results=own and _results(own, metrics),
         uniform=math.log(3),
@@ -106,7 +106,7 @@ def _battles(metrics: dict) -> str:
 
 
 def _metadata(judge: dict, own: dict | None, metrics: dict | None, repo_id: str) -> str:
-    dataset = judge.get("dataset", {}).get("id")
+    dataset = judge.get("votes", {}).get("id")
     results = own and [
         EvalResult(
             task_type="text-classification",

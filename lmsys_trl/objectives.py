@@ -1,59 +1,79 @@
-"""Logits and labels -> a loss. Plain functions of tensors."""
+"""Logits and targets -> a loss, the sum over rows. Plain functions of tensors."""
 
 import torch
-from torch.nn.functional import cross_entropy
-
-from .rows import IGNORED
 
 
-def answer_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+def answer_loss(
+    logits: torch.Tensor, labels: torch.Tensor, votes: torch.Tensor, letters: list[int], label_smoothing: float = 0.0
+) -> torch.Tensor:
     """
-    Cross-entropy of the letter and the end token over the whole vocabulary.
+    Cross-entropy of the letter and the end token over the whole vocabulary, the mean of the two.
 
     Args:
-        logits (`Tensor`): For the last positions of each row, of shape `(rows, positions, vocabulary)`.
-        labels (`Tensor`): The tokens at these positions, or -100, of shape `(rows, positions)`.
+        logits (`Tensor`): Those that foretell the letter and the end token, of shape `(rows, 2, vocabulary)`.
+        labels (`Tensor`): These two tokens, of shape `(rows, 2)`; of the letter the votes say more.
+        votes (`Tensor`): The share of each letter, of shape `(rows, 3)`; zeros without a vote.
+        letters (`list[int]`): The ids of the three letters.
         label_smoothing (`float`): The share of a target that is spread over the whole vocabulary.
-
-    Returns:
-        `Tensor`: The sum over rows of the mean over their two tokens.
     """
-    total = cross_entropy(
-        logits.flatten(0, 1).float(),
-        labels.flatten(),
-        ignore_index=IGNORED,
-        reduction="sum",
-        label_smoothing=label_smoothing,
+    log_p = logits.float().log_softmax(-1)
+    letter = _cross_entropy(log_p[:, 0], log_p[:, 0, letters], votes, label_smoothing)
+    end = _cross_entropy(
+        log_p[:, 1], log_p[:, 1].gather(1, labels[:, 1:]), votes.new_ones(len(votes), 1), label_smoothing
     )
-    return total / 2
+    return (letter + end) / 2
 
 
-def letters_loss(
-    logits: torch.Tensor, labels: torch.Tensor, letters: list[int], label_smoothing: float = 0.0
-) -> torch.Tensor:
+def letters_loss(logits: torch.Tensor, votes: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
     """
     Cross-entropy of the letter among the three letters; the end token is not learned. It did not help the 38th place.
 
     Args:
-        logits, labels, letters: As for [`letter_logits`].
+        logits (`Tensor`): Of the letters, of shape `(rows, 3)`.
+        votes (`Tensor`): As for [`answer_loss`].
         label_smoothing (`float`): The share of a target that is spread over the three letters.
-
-    Returns:
-        `Tensor`: The sum over rows.
     """
-    return cross_entropy(*letter_logits(logits, labels, letters), reduction="sum", label_smoothing=label_smoothing)
+    log_p = logits.float().log_softmax(-1)
+    return _cross_entropy(log_p, log_p, votes, label_smoothing)
 
 
-def letter_logits(logits: torch.Tensor, labels: torch.Tensor, letters: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+def _cross_entropy(
+    log_p: torch.Tensor, log_p_of_targets: torch.Tensor, targets: torch.Tensor, label_smoothing: float
+) -> torch.Tensor:
+    hard = -(targets * log_p_of_targets).sum()
+    if not label_smoothing:
+        return hard
+    return (1 - label_smoothing) * hard - label_smoothing * (targets.sum(-1) * log_p.mean(-1)).sum()
+
+
+def teacher_kl(logits: torch.Tensor, teachers: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
     """
+    KL divergence of the judge from its teachers ([Hinton et al.](https://arxiv.org/abs/1503.02531)), the mean over
+    teachers, times the square of the temperature, so that gradients do not shrink with it.
+
     Args:
-        logits, labels: As for [`answer_loss`]; the letter is the first label of a row.
-        letters (`list[int]`): The ids of the three letters.
-
-    Returns:
-        `tuple[Tensor, Tensor]`: The logits of the letters, of shape `(rows, 3)`, and the place of the right one.
+        logits (`Tensor`): Of the letters, of shape `(rows, 3)`.
+        teachers (`Tensor`): Probabilities, of shape `(rows, teachers, 3)`; rows of NaN count for nothing.
+        temperature (`float`): What the logits of both are divided by.
     """
-    first = (labels != IGNORED).int().argmax(dim=1)
-    rows = torch.arange(len(labels), device=labels.device)
-    right = labels[rows, first].unsqueeze(1) == torch.tensor(letters, device=labels.device)
-    return logits[rows, first][:, letters].float(), right.int().argmax(dim=1)
+    logits, teachers = _with_teachers(logits, teachers)
+    log_q = (logits / temperature).log_softmax(-1)
+    log_p = (teachers.clamp(min=1e-12).log() / temperature).log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1).mean(-1).sum() * temperature**2
+
+
+def teacher_cosine(logits: torch.Tensor, teachers: torch.Tensor) -> torch.Tensor:
+    """
+    One less the cosine between the judge's probabilities and a teacher's, the mean over teachers: what the winners of
+    the competition added to the divergence.
+
+    Args:
+        logits, teachers: As for [`teacher_kl`].
+    """
+    logits, teachers = _with_teachers(logits, teachers)
+    return (1 - torch.cosine_similarity(logits.softmax(-1), teachers, dim=-1)).mean(-1).sum()
+
+
+def _with_teachers(logits: torch.Tensor, teachers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    known = ~teachers.isnan().any(-1).any(-1)
+    return logits[known].float().unsqueeze(1), teachers[known]

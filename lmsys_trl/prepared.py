@@ -1,12 +1,14 @@
 """A data set made by recipes/prepare.py: loading it, and encoding it through a cache that can't be stale."""
 
 import json
+import math
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 import datasets
 import httpx2
+import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features, List, Value, load_dataset
 from huggingface_hub import DatasetCard, HfApi
@@ -15,12 +17,13 @@ from transformers import PreTrainedTokenizerBase
 from yaml import YAMLError
 
 from . import battle, prompts, rows
-from .battle import BATTLE_FEATURES, swap_battle
+from .battle import BATTLE_FEATURES, WINNERS, swap_battle
 from .rows import battles_to_conversations, encode_battles, rendered_template
 
 _TOKENS = List(Value("int32"))
-ROW_FEATURES = Features({"id": Value("string"), "input_ids": _TOKENS, "labels": _TOKENS, "length": Value("int32")})
-PAIRED_FEATURES = Features({**ROW_FEATURES, "swapped_input_ids": _TOKENS, "swapped_labels": _TOKENS})
+# What one order of a battle's answers is to the trainer; the other order's names begin with "swapped_".
+ORDER_FEATURES = Features({"input_ids": _TOKENS, "labels": _TOKENS, "votes": List(Value("float32"))})
+TEACHERS = {"teachers": List(List(Value("float32")))}
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
 CONVERSATION_FEATURES = Features(
     {"id": Value("string"), "prompt": _MESSAGES, "completion": _MESSAGES, "num_tokens": Value("int32")}
@@ -79,39 +82,66 @@ def data_fingerprint(dataset: Dataset) -> str:
 
 def encode(battles: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, swap: str = "none") -> Dataset:
     """
-    The last row of each battle that has a winner, as tokens and labels.
+    The last row of each battle that has a vote or a teacher, as tokens and labels.
 
     Args:
-        battles (`Dataset`): Rows of [`BATTLE_FEATURES`].
+        battles (`Dataset`): Rows of [`BATTLE_FEATURES`], with a column of [`join_teachers`] or without.
         tokenizer (`PreTrainedTokenizerBase`): As loaded by [`load_tokenizer`].
         max_length (`int`): Tokens in a row at most.
         swap (`str`): "none"; "all" for each battle and its swapped twin, a row each; or "paired" for both in one row,
-            the twin as `swapped_input_ids` and `swapped_labels`, so that they stay together.
+            the twin under the same names after "swapped_", so that they stay together.
 
     Returns:
-        `Dataset`: `id`, `input_ids`, `labels`, and `length` in tokens.
+        `Dataset`: `id`, `input_ids`, `labels` (the letter is that of the most likely winner), `votes` (the share of
+        each winner, zeros without a vote), `teachers` (where the battles have them; NaN for unknown ones), and
+        `length` in tokens.
     """
-    features = PAIRED_FEATURES if swap == "paired" else ROW_FEATURES
+    order = Features({**ORDER_FEATURES, **(TEACHERS if "teachers" in battles.column_names else {})})
+    features = Features({"id": Value("string"), **order, "length": Value("int32")})
+    if swap == "paired":
+        features |= {f"swapped_{name}": feature for name, feature in order.items()}
+    num_teachers = (
+        max((len(triples or ()) for triples in battles["teachers"][:]), default=0) if "teachers" in order else 0
+    )
 
     def encode_batch(batch: dict) -> dict:
-        labelled = [row for row in _unbatch(batch) if row["winner"] is not None]
-        rows = _last_rows(labelled, tokenizer, max_length)
+        targets = [_with_targets(row, num_teachers) for row in _unbatch(batch)]
+        learnable = [row for row in targets if row["winner"] is not None]
+        rows = _last_rows(learnable, tokenizer, max_length)
         if swap != "none":
-            twins = _last_rows([swap_battle(row) for row in labelled], tokenizer, max_length)
+            twins = _last_rows([swap_battle(row) for row in learnable], tokenizer, max_length)
             if swap == "all":
                 rows = [either for pair in zip(rows, twins, strict=True) for either in pair]
             else:
                 for row, twin in zip(rows, twins, strict=True):
-                    row |= {"swapped_input_ids": twin["input_ids"], "swapped_labels": twin["labels"]}
+                    row |= {f"swapped_{name}": twin[name] for name in order}
         return _batch(rows, features)
 
     return _map(battles, encode_batch, features, tokenizer, max_length=max_length, swap=swap)
 
 
+def _with_targets(battle: dict, num_teachers: int) -> dict:
+    """The battle with its vote as shares, and the most likely winner where no vote names one."""
+    shares = battle.get("soft_label") or [float(battle["winner"] == winner) for winner in WINNERS]
+    teachers = battle.get("teachers")
+    winner = battle["winner"]
+    if winner is None and (any(shares) or teachers):
+        likely = shares if any(shares) else np.mean(teachers, axis=0)
+        winner = WINNERS[int(np.argmax(likely))]
+    return {**battle, "winner": winner, "soft_label": shares, "teachers": teachers or [[math.nan] * 3] * num_teachers}
+
+
 def _last_rows(battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[dict]:
     rows = [encoded[-1] for encoded in encode_battles(battles, tokenizer, max_length)]
     return [
-        {"id": battle["id"], **row, "length": len(row["input_ids"])} for battle, row in zip(battles, rows, strict=True)
+        {
+            "id": battle["id"],
+            **row,
+            "votes": battle["soft_label"],
+            "teachers": battle["teachers"],
+            "length": len(row["input_ids"]),
+        }
+        for battle, row in zip(battles, rows, strict=True)
     ]
 
 

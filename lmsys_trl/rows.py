@@ -8,6 +8,16 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from .prompts import INSTRUCTION, LETTERS, OPTIONS, round_scaffold, turn_text
 
 IGNORED = -100  # the label of tokens that are not scored
+COLUMNS = ("prompt", "response_a", "response_b")  # the parts of a round, in a row's order
+
+
+class Part(NamedTuple):
+    """A stretch of a row."""
+
+    name: str  # "prompt", "response_a" or "response_b"; "frame" around them; "answer" for the letter and the end token
+    round: int | None  # from 1; of the frame where it belongs to a round
+    kept: int  # tokens
+    whole: int  # tokens before the cut
 
 
 class Frame(NamedTuple):
@@ -103,18 +113,14 @@ def encode_battle(battle: dict, tokenizer: PreTrainedTokenizerBase, max_length: 
 def encode_battles(battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[list[dict]]:
     """The rows of each battle, as from [`encode_battle`]. All texts are tokenized in one call, each of them once."""
     frame = _frame(tokenizer, tokenizer.chat_template)
-    rounds_of = [_rounds(battle) for battle in battles]
-    texts = list(dict.fromkeys(text for rounds in rounds_of for one_round in rounds for text in one_round))
-    ids = dict(zip(texts, _tokenize(texts, tokenizer)["input_ids"], strict=True))
     encoded = []
-    for battle, turns in zip(battles, rounds_of, strict=True):
+    for battle, rounds in zip(battles, _tokenized_rounds(battles, tokenizer), strict=True):
         completion, winner = [], battle.get("winner")
         if winner is not None:
             if winner not in frame.letters:
                 expected = ", ".join(frame.letters)
                 raise ValueError(f"battle {battle.get('id')}: winner {winner!r} is none of {expected}, and not None")
             completion = [frame.letters[winner], tokenizer.eos_token_id]
-        rounds = [tuple(ids[text] for text in one_round) for one_round in turns]
         rows = []
         for row in _pack(rounds, tokenizer, max_length):
             row_ids = list(frame.head)
@@ -128,6 +134,27 @@ def encode_battles(battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_
             rows.append({"input_ids": row_ids + completion, "labels": [IGNORED] * len(row_ids) + completion})
         encoded.append(rows)
     return encoded
+
+
+def rows_in_parts(battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[list[list[Part]]]:
+    """What the rows of [`encode_battles`] consist of: for each battle and row the parts in their order."""
+    frame = _frame(tokenizer, tokenizer.chat_template)
+    divided = []
+    for battle, rounds in zip(battles, _tokenized_rounds(battles, tokenizer), strict=True):
+        rows = []
+        for row in _pack(rounds, tokenizer, max_length):
+            parts = [Part("frame", None, len(frame.head), len(frame.head))]
+            for k, lengths in row:
+                *before, after = map(len, _scaffold(tokenizer, k + 1))
+                for piece, name, kept, text in zip(before, COLUMNS, lengths, rounds[k], strict=True):
+                    parts += [Part("frame", k + 1, piece, piece), Part(name, k + 1, kept, len(text))]
+                parts.append(Part("frame", k + 1, after, after))
+            parts.append(Part("frame", None, len(frame.tail), len(frame.tail)))
+            if battle.get("winner") is not None:
+                parts.append(Part("answer", None, 2, 2))
+            rows.append(parts)
+        divided.append(rows)
+    return divided
 
 
 def battles_to_conversations(
@@ -169,13 +196,20 @@ def battles_to_conversations(
 
 
 def _rounds(battle: dict) -> list[tuple[str, str, str]]:
-    turns = [battle[column] or [None] for column in ("prompt", "response_a", "response_b")]
+    turns = [battle[column] or [None] for column in COLUMNS]
     if len({len(column) for column in turns}) > 1:
         raise ValueError(
             f"battle {battle.get('id')}: prompt, response_a and response_b have {len(turns[0])}, {len(turns[1])} and "
             f"{len(turns[2])} turns; they must have as many"
         )
     return [tuple(turn_text(turn) for turn in one_round) for one_round in zip(*turns, strict=True)]
+
+
+def _tokenized_rounds(battles: list[dict], tokenizer: PreTrainedTokenizerBase) -> list[list[tuple[list[int], ...]]]:
+    rounds_of = [_rounds(battle) for battle in battles]
+    texts = list(dict.fromkeys(text for rounds in rounds_of for one_round in rounds for text in one_round))
+    ids = dict(zip(texts, _tokenize(texts, tokenizer)["input_ids"], strict=True))
+    return [[tuple(ids[text] for text in one_round) for one_round in rounds] for rounds in rounds_of]
 
 
 def _tokenize(texts: list[str], tokenizer: PreTrainedTokenizerBase, **options):

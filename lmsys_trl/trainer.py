@@ -10,10 +10,11 @@ from accelerate import PartialState
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from .batching import pad_left
+from .batching import lay_end_to_end, pad_left
 from .battle import WINNERS
 from .metrics import score
-from .objectives import answer_loss, letter_logits, letters_loss
+from .objectives import answer_loss, letters_loss, teacher_cosine, teacher_kl
+from .prepared import ORDER_FEATURES, TEACHERS
 from .rows import IGNORED, letter_ids
 
 MAX_LOSS = 50.0  # nats a battle: a uniform guess over 262,144 tokens costs 12.5
@@ -32,6 +33,12 @@ class TrainingConfig(SFTConfig):
         metadata={"help": "Cross-entropy of letter and end token over the vocabulary, or of the letter among three."},
     )
     label_smoothing: float = field(default=0.0, metadata={"help": "The share of a target that is spread evenly."})
+    hard_weight: float = field(default=1.0, metadata={"help": "The weight of the votes in the loss."})
+    kl_weight: float = field(default=1.0, metadata={"help": "That of the divergence from the teachers, if any."})
+    cosine_weight: float = field(default=0.0, metadata={"help": "That of one less the cosine to the teachers."})
+    teacher_temperature: float = field(
+        default=1.0, metadata={"help": "What the logits of judge and teachers are divided by in the divergence."}
+    )
     train_sampling_strategy: str = field(
         default="batch_rebalance",
         metadata={"help": "Rows of a step sorted by length and shared out evenly over the processes, or `random`."},
@@ -70,21 +77,36 @@ class TrainingConfig(SFTConfig):
 
 
 class JudgeTrainer(SFTTrainer):
-    """`trl.SFTTrainer` for rows of [`encode`]: logits are computed at the labelled positions only."""
+    """
+    `trl.SFTTrainer` for rows of [`encode`]: logits are computed at the labelled positions only. Where flash attention
+    keeps rows apart, or a batch is one row, there is no padding.
+    """
 
-    def __init__(self, *args, processing_class, **kwargs):
+    def __init__(self, model, *args, processing_class, **kwargs):
+        flash = "flash" in model.config._attn_implementation
+
         def collate(rows: list[dict]) -> dict:
             ids = [row["id"] for row in rows]
             if "swapped_input_ids" in rows[0]:  # both orders of a battle, in one step
                 rows = [
-                    {name: row[prefix + name] for name in ("input_ids", "labels")}
+                    {name: row[prefix + name] for name in (*ORDER_FEATURES, *TEACHERS) if name in row}
                     for row in rows
                     for prefix in ("", "swapped_")
                 ]
-            return {**pad_left(rows, processing_class.pad_token_id), "ids": ids}
+            unpadded = flash or len(rows) == 1
+            batch = lay_end_to_end(rows) if unpadded else pad_left(rows, processing_class.pad_token_id)
+            targets = {
+                name: torch.tensor([row[name] for row in rows]) for name in ("votes", "teachers") if name in rows[0]
+            }
+            return {**batch, **targets, "ids": ids}
 
         super().__init__(
-            *args, processing_class=processing_class, data_collator=collate, compute_metrics=_letter_metrics, **kwargs
+            model,
+            *args,
+            processing_class=processing_class,
+            data_collator=collate,
+            compute_metrics=_letter_metrics,
+            **kwargs,
         )
         letters = letter_ids(processing_class)
         self.letters = [letters[winner] for winner in WINNERS]
@@ -99,38 +121,43 @@ class JudgeTrainer(SFTTrainer):
         Raises:
             ValueError: In training, if the loss is not a number or explodes. Names the battles.
         """
-        labels, ids = inputs.pop("labels"), inputs.pop("ids")
-        # The answer stands in the last columns of every row. A position's logits are for the next token, so those
-        # before the first label are needed too, and those of the last position are not.
-        num_scored = int((labels != IGNORED).sum(-1).max())
-        outputs = model(**inputs, logits_to_keep=num_scored + 1, use_cache=False)
-        logits, targets = outputs.logits[:, :-1], labels[:, -num_scored:]
-        if self.args.loss == "letters":
-            loss = letters_loss(logits, targets, self.letters, self.args.label_smoothing)
+        labels, votes, teachers = inputs.pop("labels"), inputs.pop("votes"), inputs.pop("teachers", None)
+        ids = inputs.pop("ids")
+        answers = (labels != IGNORED).any(0).nonzero().squeeze(1)  # a letter and an end token for each row
+        # A position's logits are for the next token.
+        logits = model(**inputs, logits_to_keep=answers - 1, use_cache=False).logits
+        logits, targets = logits.reshape(-1, 2, logits.shape[-1]), labels[:, answers].view(-1, 2)
+        letters, args = logits[:, 0, self.letters].float(), self.args
+        if args.loss == "letters":
+            loss = letters_loss(letters, votes, args.label_smoothing)
         else:
-            loss = answer_loss(logits, targets, self.args.label_smoothing)
+            loss = answer_loss(logits, targets, votes, self.letters, args.label_smoothing)
+        if teachers is not None:
+            loss = args.hard_weight * loss
+            loss = loss + args.kl_weight * teacher_kl(letters, teachers, args.teacher_temperature)
+            loss = loss + args.cosine_weight * teacher_cosine(letters, teachers)
         if num_items_in_batch is None:  # evaluation
-            loss = loss / len(labels)
+            loss = loss / len(targets)
         else:
-            self._count(inputs["attention_mask"])
-            if not loss.item() <= MAX_LOSS * len(labels):
+            self._count(len(targets), inputs.get("attention_mask", torch.ones_like(labels)))
+            if not loss.item() <= MAX_LOSS * len(targets):
                 raise ValueError(
-                    f"step {self.state.global_step + 1}: the loss is {loss.item() / len(labels)} on battles "
+                    f"step {self.state.global_step + 1}: the loss is {loss.item() / len(targets)} on battles "
                     f"{', '.join(ids)}. The last checkpoint is untouched. Lower learning_rate, set max_grad_norm, or "
                     "look at these battles"
                 )
-            loss = loss * num_scored / num_items_in_batch  # counts labels, as many in each row
+            loss = loss * 2 / num_items_in_batch  # counts labels, two in each row
             if self.args.average_tokens_across_devices:  # DDP averages the gradients over the processes
                 loss = loss * self.accelerator.num_processes
-        return (loss, (logits, targets)) if return_outputs else loss
+        return (loss, letters) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Keeps three numbers a row: the logits of the letters."""
         with torch.no_grad(), self.compute_loss_context_manager():
             inputs = self._prepare_inputs(inputs)
-            loss, (logits, targets) = self.compute_loss(model, inputs, return_outputs=True)
-        chosen, winners = letter_logits(logits, targets, self.letters)
-        return loss.detach(), chosen, winners
+            winners = inputs["votes"].argmax(-1)
+            loss, letters = self.compute_loss(model, inputs, return_outputs=True)
+        return loss.detach(), letters, winners
 
     def log(self, logs, start_time=None):
         """Adds speed, padding and the time to the end to what is logged in training."""
@@ -150,8 +177,8 @@ class JudgeTrainer(SFTTrainer):
         self._since, self._since_step = time.perf_counter(), self.state.global_step
         self._rows = self._tokens = self._padded = 0
 
-    def _count(self, attention_mask: torch.Tensor):
-        self._rows += len(attention_mask)
+    def _count(self, rows: int, attention_mask: torch.Tensor):
+        self._rows += rows
         self._tokens += int(attention_mask.sum())
         self._padded += attention_mask.numel()
 

@@ -12,21 +12,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from accelerate import PartialState
-from datasets import Dataset
-from peft import PeftConfig
+from datasets import Dataset, DatasetDict
+from peft import LoraConfig, PeftConfig, PeftModel
+from transformers import PreTrainedModel
 from trl import ModelConfig, get_peft_config
 
-from lmsys_trl.adapters import JUDGE_FILE
+from lmsys_trl.adapters import JUDGE_FILE, adapter_folder, read_judge_file
 from lmsys_trl.base_models import base_folder, load_base, weights_fingerprint
 from lmsys_trl.baselines import save_features
 from lmsys_trl.checkpoints import CheckpointCallback, last_complete_checkpoint
 from lmsys_trl.config import parse_config, run_recipe
 from lmsys_trl.judge import describe_judge
 from lmsys_trl.prepared import data_fingerprint, dataset_facts, encode, load_battles
-from lmsys_trl.provenance import provenance, write_json
+from lmsys_trl.provenance import file_fingerprint, provenance, write_json
 from lmsys_trl.push_callback import PushCallback
 from lmsys_trl.rows import load_tokenizer
+from lmsys_trl.teachers import join_teachers, without_fold
 from lmsys_trl.trainer import JudgeTrainer, TrainingConfig
 
 
@@ -40,6 +43,18 @@ class JudgeConfig:
     swap: Literal["none", "all", "paired"] = field(
         default="none",
         metadata={"help": "Training battles in both orders of their answers, anywhere (`all`) or in the same step."},
+    )
+    fold: int | None = field(
+        default=None, metadata={"help": "Train on all folds of the data set but this one, for recipes/out_of_fold.py."}
+    )
+    teacher_files: list[str] | None = field(
+        default=None, metadata={"help": "Predictions of other judges to learn from, joined by id."}
+    )
+    allow_unmatched: bool = field(
+        default=False, metadata={"help": "Go on where battles and teacher_files do not have the same ids."}
+    )
+    adapter_name_or_path: str | None = field(
+        default=None, metadata={"help": "An earlier judge of the same base model to start from."}
     )
     pad_token: str | None = field(
         default=None, metadata={"help": "The token to pad with, where the tokenizer's own is its end token."}
@@ -63,33 +78,29 @@ def main():
     if (output_dir / JUDGE_FILE).exists():
         print(f"{output_dir} holds a finished judge. To train another one choose another --output_dir.")
         return
-    base_model_id = judge_config.base_model_id
-    if base_model_id is None and not Path(model_config.model_name_or_path or "").exists():
-        base_model_id = model_config.model_name_or_path
-    pushes = [PushCallback(training, base_model_id)] if training.push_to_hub else []
+    if judge_config.adapter_name_or_path:
+        judge_config.adapter_name_or_path = str(adapter_folder(judge_config.adapter_name_or_path))
     base = base_folder(model_config.model_name_or_path, model_config.model_revision)
     tokenizer = load_tokenizer(str(base), judge_config.pad_token)
     battles = load_battles(judge_config.dataset_name)
+    fingerprints = {name: data_fingerprint(split) for name, split in battles.items()}
+    battles = what_to_learn(battles, judge_config)
     with PartialState().main_process_first():  # the others find the rows in the cache
         rows = {
             name: encode(split, tokenizer, training.max_length, judge_config.swap if name == "train" else "none")
             for name, split in battles.items()
         }
-    fingerprints = {name: data_fingerprint(split) for name, split in battles.items()}
-    settings = {
-        **asdict(judge_config), **asdict(model_config), **training.to_dict(), "processes": training.world_size,
-        "weights": weights_fingerprint(base), **{f"data, {name}": value for name, value in fingerprints.items()},
-    }  # fmt: skip
+    settings = run_depends_on(judge_config, model_config, training, base, fingerprints)
     checkpoint = last_complete_checkpoint(output_dir, settings)
-    quantization = quantization_of(model_config)
-    peft_config = get_peft_config(model_config)
-    peft_config.layers_to_transform = judge_config.lora_layers_to_transform
+    description = describe(judge_config, model_config, training, base, tokenizer)
+    pushes = [PushCallback(training, description["base_model"]["id"])] if training.push_to_hub else []
     training.push_to_hub = False  # `pushes` are in the place of the Trainer's own
     if PartialState().is_main_process:
         announce(given, rows, training.world_size)
 
+    model, peft_config = load_model(judge_config, model_config, base, description)
     trainer = JudgeTrainer(
-        model=load_base(base, model_config.dtype, model_config.attn_implementation, quantization),
+        model=model,
         args=training,
         train_dataset=rows["train"].shuffle(seed=training.seed),  # batch_rebalance has a seed of its own
         eval_dataset=rows.get("validation") if training.eval_strategy != "no" else None,
@@ -105,28 +116,102 @@ def main():
 
     trainer.save_model()
     if PartialState().is_main_process:
-        tidy_adapter(trainer.model.peft_config["default"], output_dir, base_model_id)
+        tidy_adapter(trainer.model.peft_config["default"], output_dir, description["base_model"]["id"])
         save_features((row for row in battles["train"] if row["winner"] is not None), output_dir)
-        description = describe_judge(
-            tokenizer,
-            base,
-            base_model_id,
-            max_length=training.max_length,
-            inference_max_length=judge_config.inference_max_length or training.max_length,
-            temperature=judge_config.temperature,
-            precision={
-                "dtype": model_config.dtype,
-                "autocast": training.bf16,
-                "attn_implementation": model_config.attn_implementation,
-                "quantization": quantization,
-            },
-        )
-        facts = dataset_facts(judge_config.dataset_name)
-        description |= {"dataset": {**facts, "fingerprints": fingerprints}, **provenance(given)}
+        description |= {"dataset": fingerprints, "votes": dataset_facts(judge_config.dataset_name)}
+        description |= {"fold": judge_config.fold, **provenance(given)}
         write_json(output_dir / JUDGE_FILE, description)
         print(f"The judge is in {output_dir}")
         for push in pushes:
             push.finish(output_dir)
+
+
+def what_to_learn(battles: DatasetDict, config: JudgeConfig) -> dict[str, Dataset]:
+    """The training battles with what their teachers say of them, and validation battles with a vote."""
+    splits = dict(battles)
+    if config.fold is not None:
+        splits["train"] = without_fold(splits["train"], config.fold)
+    if config.teacher_files:
+        splits["train"] = join_teachers(splits["train"], config.teacher_files, config.allow_unmatched)
+    if "validation" in splits:
+        votes = [winner is not None for winner in splits["validation"]["winner"][:]]
+        splits["validation"] = splits["validation"].select(np.flatnonzero(votes))
+    return splits
+
+
+def run_depends_on(
+    judge_config: JudgeConfig, model_config: ModelConfig, training: TrainingConfig, base: Path, data: dict[str, str]
+) -> dict:
+    """All that another run with the same result has in common; files by their content."""
+    earlier = judge_config.adapter_name_or_path
+    return {
+        **asdict(judge_config),
+        **asdict(model_config),
+        **training.to_dict(),
+        "processes": training.world_size,
+        "weights": weights_fingerprint(base),
+        **{f"data, {name}": value for name, value in data.items()},
+        "teachers": [file_fingerprint(file) for file in judge_config.teacher_files or ()],
+        "earlier adapter": weights_fingerprint(Path(earlier)) if earlier else None,
+    }
+
+
+def describe(
+    judge_config: JudgeConfig, model_config: ModelConfig, training: TrainingConfig, base: Path, tokenizer
+) -> dict:
+    """What judge.json will say of the judge."""
+    base_model_id = judge_config.base_model_id
+    if base_model_id is None and not Path(model_config.model_name_or_path).exists():
+        base_model_id = model_config.model_name_or_path
+    return describe_judge(
+        tokenizer,
+        base,
+        base_model_id,
+        max_length=training.max_length,
+        inference_max_length=judge_config.inference_max_length or training.max_length,
+        temperature=judge_config.temperature,
+        precision={
+            "dtype": model_config.dtype,
+            "autocast": training.bf16,
+            "attn_implementation": model_config.attn_implementation,
+            "quantization": quantization_of(model_config),
+        },
+    )
+
+
+def load_model(
+    judge_config: JudgeConfig, model_config: ModelConfig, base: Path, description: dict
+) -> tuple[PreTrainedModel, LoraConfig | None]:
+    """The base model and the adapter that it is to get, or the base model with an earlier judge's adapter."""
+    peft_config = get_peft_config(model_config)
+    peft_config.layers_to_transform = judge_config.lora_layers_to_transform
+    adapter = judge_config.adapter_name_or_path
+    if adapter:
+        refuse_other_adapter(Path(adapter), peft_config, description)
+    model = load_base(
+        base, model_config.dtype, model_config.attn_implementation, description["precision"]["quantization"]
+    )
+    if adapter:
+        return PeftModel.from_pretrained(model, adapter, is_trainable=True), None
+    return model, peft_config
+
+
+def refuse_other_adapter(adapter: Path, wanted: LoraConfig, description: dict) -> None:
+    """An earlier judge must have the base, tokenizer, prompt and LoRA of this one."""
+    earlier, lora = read_judge_file(adapter), LoraConfig.from_pretrained(adapter)
+    problems = [
+        f"{key}: it was trained with another one"
+        for key in ("prompt_version", "letters", "tokenizer")
+        if earlier[key] != description[key]
+    ]
+    if earlier["base_model"]["fingerprint"] != description["base_model"]["fingerprint"]:
+        problems.append(f"base model: it was trained on other weights, those of {earlier['base_model']['id']}")
+    for key in ("r", "lora_alpha", "target_modules", "layers_to_transform", "use_rslora", "use_dora"):
+        found, asked = getattr(lora, key), getattr(wanted, key)
+        if found != asked:
+            problems.append(f"{key}: {found} in the adapter, {asked} in the recipe")
+    if problems:
+        raise ValueError("\n  ".join([f"adapter_name_or_path: {adapter} does not fit:", *problems]))
 
 
 def quantization_of(model_config: ModelConfig) -> dict | None:

@@ -34,11 +34,11 @@ def main():
     train, test = make_two_sides(config.num_train, config.num_test, config.seed)
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    to_kaggle(train).to_csv(folder / "train.csv", index=False)
-    to_kaggle(test).to_csv(folder / "test.csv", index=False)
-    known = pd.DataFrame([battle["probabilities"] for battle in test], columns=PROBABILITIES)
-    known.insert(0, "id", [battle["id"] for battle in test])
-    known.to_csv(folder / "test_probabilities.csv", index=False)
+    for name, battles in (("train", train), ("test", test)):
+        to_kaggle(battles).to_csv(folder / f"{name}.csv", index=False)
+        known = pd.DataFrame([battle["probabilities"] for battle in battles], columns=PROBABILITIES)
+        known.insert(0, "id", [battle["id"] for battle in battles])
+        known.to_csv(folder / f"{name}_probabilities.csv", index=False)
     print(f"{len(train)} battles to learn from and {len(test)} to test on, written to {folder}")
 
 

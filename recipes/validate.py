@@ -15,7 +15,7 @@ import pandas as pd
 from lmsys_trl.baselines import FEATURES_FILE, baseline_forecasts, features_table
 from lmsys_trl.config import parse_config, run_recipe
 from lmsys_trl.judge import Judge
-from lmsys_trl.predictions import PROBABILITIES, predictions_table, probabilities_of, save_predictions
+from lmsys_trl.predictions import PROBABILITIES, probabilities_of, save_predictions
 from lmsys_trl.prepared import data_fingerprint, load_battles
 from lmsys_trl.provenance import file_fingerprint, provenance
 from lmsys_trl.report.figures import report_figures, vote_labels
@@ -48,9 +48,7 @@ def main():
     battles, fingerprint = labelled_battles(config)
     known = known_probabilities(config.known_probabilities, battles)
     judge = Judge.from_pretrained(config.adapter, config.model_name_or_path)
-    predictions = predictions_table(
-        judge.predict_battles(battles, tta="swap", max_tokens_per_batch=config.max_tokens_per_batch)
-    )
+    predictions = judge.predict_dataset(battles, tta="swap", max_tokens_per_batch=config.max_tokens_per_batch)
     table = features_table(battles)
     training = training_features(Path(config.adapter))
     baselines, fitted_on = baseline_forecasts(table, training)

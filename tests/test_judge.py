@@ -19,10 +19,10 @@ from lmsys_trl.synthetic import make_battles
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "float32"}
 
 
-def build_judge(base, folder, quantization=None):
+def build_judge(base, folder, quantization=None, seed=1):
     """An adapter with random weights, large enough that forecasts differ between battles."""
     tokenizer = load_tokenizer(str(base))
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
     get_peft_model(load_base(base, "float32", "eager"), config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -124,7 +124,7 @@ def test_folders_that_are_no_judge(adapter, base, tmp_path):
 def test_turns_must_match(judge):
     with pytest.raises(ValueError, match="they must have as many"):
         judge.predict(prompt=["p"], response_a=["a", "b"], response_b=["b"])
-    with pytest.raises(ValueError, match="expected one of none, swap"):
+    with pytest.raises(ValueError, match="'twice' is none of none, swap"):
         judge.predict(prompt=["p"], response_a=["a"], response_b=["b"], tta="twice")
 
 

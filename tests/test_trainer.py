@@ -7,7 +7,7 @@ from peft import LoraConfig
 from torch.nn.functional import cross_entropy
 
 from lmsys_trl.base_models import load_base
-from lmsys_trl.batching import pad_left, token_batches
+from lmsys_trl.batching import lay_end_to_end, pad_left, token_batches
 from lmsys_trl.prepared import encode
 from lmsys_trl.rows import load_tokenizer
 from lmsys_trl.synthetic import make_battles
@@ -50,6 +50,24 @@ def test_the_loss_is_that_of_plain_torch(base, tmp_path):
         alone = trainer.compute_loss(trainer.model, dict(batch))
         assert loss.item() == pytest.approx(plain_loss(trainer).item(), rel=1e-5)
         assert alone.item() == pytest.approx(loss.item(), rel=1e-6)
+
+
+def test_rows_laid_end_to_end_do_not_see_each_other(base, tmp_path):
+    """As under flash attention, which does not run on a CPU: there a mask does its work."""
+    trainer = make_trainer(base, tmp_path)
+    trainer.model.eval()
+    parameters = [p for p in trainer.model.parameters() if p.requires_grad]
+
+    def gradient(loss):
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
+
+    votes = torch.tensor(trainer.train_dataset["votes"][:])
+    batch = {**lay_end_to_end(list(trainer.train_dataset)), "votes": votes, "ids": trainer.train_dataset["id"]}
+    one_text = {**batch, "position_ids": torch.arange(batch["input_ids"].shape[1]).unsqueeze(0)}
+    assert batch["input_ids"].shape == (1, sum(trainer.train_dataset["length"]))
+    expected = gradient(plain_loss(trainer))
+    assert (gradient(trainer.compute_loss(trainer.model, dict(batch))) - expected).norm() <= 1e-5 * expected.norm()
+    assert (gradient(trainer.compute_loss(trainer.model, one_text)) - expected).norm() > 1e-2 * expected.norm()
 
 
 def test_the_step_is_the_same_in_any_shape(base, tmp_path):

@@ -1,0 +1,100 @@
+"""
+What do teachers teach the judge of smollm2.yaml? Trains it on generated battles with votes and with the probabilities
+that these were drawn from; and, where there are real votes, with votes alone and with the out-of-fold forecasts of
+three judges of its own size besides. Reports are in OUTPUT/*/report.
+
+    python benchmarks/teachers.py --output_dir runs/teachers --assets DIR
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from real_votes import SOURCES, interval, run
+
+from lmsys_trl.config import parse_config, run_recipe
+from lmsys_trl.provenance import without_folders
+
+NUM_FOLDS = 3
+
+
+@dataclass
+class TeachersConfig:
+    """How many battles and steps."""
+
+    output_dir: str = field(metadata={"help": "Where data sets, judges and reports go."})
+    assets: str | None = field(
+        default=None, metadata={"help": "A folder with data/*.csv in the competition's columns."}
+    )
+    sample: int = field(default=400, metadata={"help": "Real battles of each file."})
+    validation_share: float = field(default=0.2, metadata={"help": "Share of the real battles held out, by prompt."})
+    options: list[str] = field(
+        default_factory=lambda: ["max_length=256", "learning_rate=5e-4", "per_device_train_batch_size=4"],
+        metadata={"help": "key=value for recipes/sft.py on real votes."},
+    )
+
+
+def main():
+    config, _ = parse_config(TeachersConfig)
+    output = Path(config.output_dir)
+    known(output / "known")
+    if config.assets:
+        real(output / "real", Path(config.assets) / "data", config)
+
+
+def known(folder: Path) -> None:
+    """The generator's battles: its probabilities are the best teacher there can be."""
+    run("synthesize.py", "--output_dir", folder)
+    run("prepare.py", "--sources", folder / "train.csv", "--validation_share", 0.1, "--output_dir", folder / "data")
+    teacher = ["--teacher_files", folder / "train_probabilities.csv", "--allow_unmatched", "--hard_weight", 0]
+    for name, options in (("votes", []), ("probabilities", teacher)):
+        train(folder / "data", folder / name, *options)
+    judges = [folder / "votes", folder / "probabilities"]
+    known = folder / "test_probabilities.csv"
+    report(folder, judges, "--test_file", folder / "test.csv", "--known_probabilities", known)
+
+
+def real(folder: Path, data: Path, config: TeachersConfig) -> None:
+    """Real votes: judges of the folds as teachers, a student with and without them, and the teachers' average."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [{"path": str(data / f"{name}.csv"), "sample": config.sample} for name in SOURCES]
+    (folder / "sources.yaml").write_text(yaml.safe_dump({"sources": sources}), encoding="utf-8")
+    split = ["--num_folds", NUM_FOLDS, "--validation_share", config.validation_share]
+    run("prepare.py", folder / "sources.yaml", *split, "--output_dir", folder / "data")
+    options = [f"--{option}" for option in config.options]
+    teachers = [folder / f"fold{fold}" for fold in range(NUM_FOLDS)]
+    for fold, judge in enumerate(teachers):
+        train(folder / "data", judge, "--fold", fold, *options)
+    forecasts = folder / "teachers.parquet"
+    run(
+        "out_of_fold.py", "--adapters", *teachers, "--dataset_name", folder / "data", "--tta", "swap", "--output_file",
+        forecasts,
+    )  # fmt: skip
+    run("merge.py", "--adapters", *teachers, "--output_dir", folder / "average")
+    train(folder / "data", folder / "student_alone", *options)
+    mix = ["--teacher_files", forecasts, "--hard_weight", 0.5, "--kl_weight", 0.5]
+    train(folder / "data", folder / "student", *mix, *options)
+    judges = [*teachers, folder / "average", folder / "student_alone", folder / "student"]
+    report(folder, judges, "--dataset_name", folder / "data")
+
+
+def train(data: Path, judge: Path, *options) -> None:
+    run("sft.py", "smollm2.yaml", "--dataset_name", data, "--output_dir", judge, *options)
+
+
+def report(folder: Path, judges: list[Path], *votes) -> None:
+    run("validate.py", "--adapters", *judges, *votes, "--output_dir", folder / "report")
+    figures = json.loads((folder / "report" / "metrics.json").read_text())
+    print(f"\n{folder.name}: {figures['num_battles']} battles, 95% intervals over groups of prompts")
+    for judge in judges:
+        found = figures["judges"][without_folders(str(judge))]
+        for order, title in (("ab", "one order"), ("mean", "both orders")):
+            print(f"{judge.name:16} log loss, {title:12} {interval(found['orders'][order]['log_loss'])}")
+    for difference in figures["differences"]:
+        names = f"{difference['judge']} less {difference['less']}"
+        print(f"{names:40} {interval(difference['log_loss'])}")
+
+
+if __name__ == "__main__":
+    run_recipe(main)
