@@ -69,7 +69,7 @@ def main():
     )
     letters = zip(WINNERS, config.letters, ids, strict=True)
     judge["letters"] = {winner: {"letter": letter, "id": id} for winner, letter, (id,) in letters}
-    judge |= provenance(given)
+    judge |= {"fold": None, **provenance(given)}
     output_dir = Path(config.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
