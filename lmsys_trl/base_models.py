@@ -42,6 +42,11 @@ def base_folder(name_or_path: str | None, revision: str | None = None) -> Path:
     return folder
 
 
+def hub_revision(folder: Path) -> str | None:
+    """The commit that a folder of the Hub's cache holds, or None."""
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
 def weights_fingerprint(folder: Path) -> str:
     """
     A hash of name, type, shape and first 4 KiB of every tensor in a folder's safetensors files, so that it costs

@@ -16,7 +16,8 @@ from peft import PeftModel
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .base_models import architecture, base_folder, find_base, load_base, weights_fingerprint
+from .adapters import adapter_folder, read_judge_file
+from .base_models import architecture, base_folder, find_base, hub_revision, load_base, weights_fingerprint
 from .batching import pad_left, share_out, token_batches
 from .battle import WINNERS
 from .forecasts import battle_forecasts, in_all_orders, shown_rows
@@ -28,7 +29,6 @@ from .prompts import LETTERS, PROMPT_VERSION
 from .provenance import file_fingerprint
 from .rows import letter_ids, load_tokenizer, rendered_template
 
-JUDGE_FILE = "judge.json"
 NEEDED = ("id", "prompt", "response_a", "response_b")
 PROGRESS = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}, ends {eta:%b %d %H:%M}]"
 
@@ -61,6 +61,7 @@ def describe_judge(
         "temperature": temperature,
         "base_model": {
             "id": base_model_id,
+            "revision": hub_revision(base),
             "fingerprint": weights_fingerprint(base),
             "architecture": architecture(base),
         },
@@ -112,7 +113,8 @@ class Judge:
         weights, else from the Hub. Other weights of the same architecture are used with a warning.
 
         Args:
-            adapter (`str` or `Path`): The output folder of `recipes/sft.py`.
+            adapter (`str` or `Path`): The output folder of `recipes/sft.py`, or another name that [`adapter_folder`]
+                knows: `owner/name[@revision]` on the Hub, `file.zip`, `kaggle:owner/name`.
             model_name_or_path (`str`, *optional*): A folder or Hub id of the base model.
             precision (`dict`, *optional*): What differs from the training: `dtype`, `autocast`, `quantization` (the
                 arguments of `BitsAndBytesConfig`, or None), `attn_implementation`. A judge that was trained with eager
@@ -124,7 +126,7 @@ class Judge:
             ValueError: If the folder is no judge, or base model, tokenizer or template are not those it learned with,
                 or if `beside` has another base.
         """
-        adapter = Path(adapter)
+        adapter = adapter_folder(adapter)
         settings = read_judge_file(adapter)
         if settings["prompt_version"] != PROMPT_VERSION:
             raise ValueError(
@@ -334,18 +336,6 @@ class Judge:
         return logits
 
 
-def read_judge_file(adapter: Path) -> dict:
-    """The content of an adapter's `judge.json`."""
-    if not adapter.is_dir():
-        raise ValueError(f"adapter {adapter}: there is no such folder. Train one with recipes/sft.py")
-    try:
-        return json.loads((adapter / JUDGE_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"adapter {adapter}: no {JUDGE_FILE}; has its training finished?") from None
-    except ValueError as error:
-        raise ValueError(f"adapter {adapter}: {JUDGE_FILE} is damaged: {error}") from error
-
-
 def find_base_of(base_model: dict, model_name_or_path: str | None = None) -> Path:
     """The folder of the base model that `judge.json` describes, or of the one that is named."""
     if model_name_or_path is not None:
@@ -356,7 +346,7 @@ def find_base_of(base_model: dict, model_name_or_path: str | None = None) -> Pat
             f"no folder in models/ has the base model's weights (fingerprint {base_model['fingerprint'][:12]}), and "
             "its Hub id is not known. Name it with --model_name_or_path"
         )
-    return folder or base_folder(base_model["id"])
+    return folder or base_folder(base_model["id"], base_model.get("revision"))
 
 
 def _tokenizer_fingerprints(tokenizer: PreTrainedTokenizerBase) -> dict:

@@ -7,8 +7,9 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
 
+from .adapters import read_judge_file
 from .base_models import load_base
-from .judge import find_base_of, read_judge_file
+from .judge import find_base_of
 from .rows import load_tokenizer
 
 WEIGHTS_FILE = "adapter_model.safetensors"

@@ -2,15 +2,19 @@
 
 import json
 import math
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 import datasets
+import httpx2
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features, List, Value, load_dataset
+from huggingface_hub import DatasetCard, HfApi
 from huggingface_hub.errors import HFValidationError
 from transformers import PreTrainedTokenizerBase
+from yaml import YAMLError
 
 from . import battle, prompts, rows
 from .battle import BATTLE_FEATURES, WINNERS, swap_battle
@@ -48,6 +52,21 @@ def load_battles(name: str) -> DatasetDict:
     if missing:
         raise ValueError(f"dataset_name: {name} has no columns {', '.join(missing)}. Make it with recipes/prepare.py")
     return battles
+
+
+def dataset_facts(name: str) -> dict:
+    """Of a data set as for [`load_battles`] its `id` and `revision` on the Hub and its `license`, None if unknown."""
+    facts = dict.fromkeys(("id", "revision", "license"))
+    folder = Path(name)
+    with suppress(OSError, ValueError, KeyError, YAMLError, httpx2.HTTPError):  # facts are nothing to fail for
+        if folder.is_dir():
+            facts["license"] = DatasetCard.load(folder / "README.md").data.license
+            record = json.loads((folder / "prepare.json").read_text(encoding="utf-8"))
+            facts["id"] = record["configuration"].get("push_to_hub")
+        else:
+            info = HfApi().dataset_info(name)
+            facts |= {"id": info.id, "revision": info.sha, "license": info.card_data and info.card_data.license}
+    return facts
 
 
 def data_fingerprint(dataset: Dataset) -> str:

@@ -54,6 +54,9 @@ class TrainingConfig(SFTConfig):
         default=False, metadata={"help": "Leave NaN and infinite losses out of the logged loss."}
     )
     save_total_limit: int | None = field(default=3, metadata={"help": "Checkpoints to keep, 2 at least."})
+    hub_private_repo: bool = field(
+        default=True, metadata={"help": "With push_to_hub: whether the repository is for its owner only."}
+    )
 
     def __post_init__(self):
         # Rows come with input_ids and labels: trl must not cut them (its max_length drops rows without a label).

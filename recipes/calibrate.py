@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from lmsys_trl.adapters import JUDGE_FILE, read_judge_file
 from lmsys_trl.calibration import best_calibration
 from lmsys_trl.config import parse_config, run_recipe
-from lmsys_trl.judge import JUDGE_FILE, read_judge_file
 from lmsys_trl.predictions import PROBABILITIES, load_predictions, votes_and_groups
 from lmsys_trl.provenance import file_fingerprint, write_json
 
@@ -34,6 +34,8 @@ class CalibrateConfig:
 def main():
     config, _ = parse_config(CalibrateConfig)
     adapter = Path(config.adapter)
+    if not adapter.is_dir():
+        raise ValueError(f"adapter {adapter}: there is no such folder, and what lies elsewhere can't be changed")
     settings = read_judge_file(adapter)
     predictions = load_predictions(config.predictions)
     refuse_calibrated(config.predictions, predictions)

@@ -17,6 +17,7 @@ import pandas as pd
 from accelerate import PartialState
 from predict import PrecisionConfig, precision_changes
 
+from lmsys_trl.adapters import read_judge_file
 from lmsys_trl.calibration import log_losses
 from lmsys_trl.config import parse_config, run_recipe
 from lmsys_trl.ensembles import (
@@ -28,7 +29,7 @@ from lmsys_trl.ensembles import (
     stack_forecasts,
     weights_of_battles,
 )
-from lmsys_trl.judge import Judge, read_judge_file
+from lmsys_trl.judge import Judge
 from lmsys_trl.parts import all_processes, stored_battles
 from lmsys_trl.predictions import PROBABILITIES, load_predictions, save_predictions, save_submission, votes_and_groups
 

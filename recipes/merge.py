@@ -11,10 +11,11 @@ from typing import Literal
 
 import numpy as np
 
+from lmsys_trl.adapters import JUDGE_FILE, adapter_folder, read_judge_file
 from lmsys_trl.base_models import load_base
 from lmsys_trl.battle import WINNERS
 from lmsys_trl.config import parse_config, run_recipe
-from lmsys_trl.judge import JUDGE_FILE, Judge, read_judge_file
+from lmsys_trl.judge import Judge
 from lmsys_trl.merging import average_adapters, merge_into_base, save_adapter
 from lmsys_trl.metrics import score
 from lmsys_trl.predictions import probabilities_of
@@ -39,7 +40,7 @@ class MergeConfig:
 
 def main():
     config, given = parse_config(MergeConfig)
-    output_dir, adapters = Path(config.output_dir), [Path(adapter) for adapter in config.adapters]
+    output_dir, adapters = Path(config.output_dir), [adapter_folder(adapter) for adapter in config.adapters]
     if output_dir.exists():
         raise ValueError(f"output_dir: {output_dir} exists already. Choose a new folder")
     if len(adapters) > 1:

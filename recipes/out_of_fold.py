@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from lmsys_trl.adapters import read_judge_file
 from lmsys_trl.config import parse_config, run_recipe
-from lmsys_trl.judge import Judge, read_judge_file
+from lmsys_trl.judge import Judge
 from lmsys_trl.parts import all_processes
 from lmsys_trl.predictions import save_predictions
 from lmsys_trl.prepared import data_fingerprint, load_battles

@@ -21,14 +21,14 @@ from datasets import Dataset
 
 from lmsys_trl import preparation
 from lmsys_trl.battle import WINNERS
-from lmsys_trl.cards import (
+from lmsys_trl.config import parse_config, run_recipe
+from lmsys_trl.dataset_cards import (
     contamination_statement,
     dataset_card,
     plots,
     sources_not_to_pass_on,
     split_statement,
 )
-from lmsys_trl.config import parse_config, run_recipe
 from lmsys_trl.duplicates import VOTE
 from lmsys_trl.hub import push_folder
 from lmsys_trl.prompts import PROMPT_VERSION

@@ -19,13 +19,15 @@ from peft import LoraConfig, PeftConfig, PeftModel
 from transformers import PreTrainedModel
 from trl import ModelConfig, get_peft_config
 
+from lmsys_trl.adapters import JUDGE_FILE, adapter_folder, read_judge_file
 from lmsys_trl.base_models import base_folder, load_base, weights_fingerprint
 from lmsys_trl.baselines import save_features
 from lmsys_trl.checkpoints import CheckpointCallback, last_complete_checkpoint
 from lmsys_trl.config import parse_config, run_recipe
-from lmsys_trl.judge import JUDGE_FILE, describe_judge, read_judge_file
-from lmsys_trl.prepared import data_fingerprint, encode, load_battles
+from lmsys_trl.judge import describe_judge
+from lmsys_trl.prepared import data_fingerprint, dataset_facts, encode, load_battles
 from lmsys_trl.provenance import file_fingerprint, provenance, write_json
+from lmsys_trl.push_callback import PushCallback
 from lmsys_trl.rows import load_tokenizer
 from lmsys_trl.teachers import join_teachers, without_fold
 from lmsys_trl.trainer import JudgeTrainer, TrainingConfig
@@ -76,6 +78,8 @@ def main():
     if (output_dir / JUDGE_FILE).exists():
         print(f"{output_dir} holds a finished judge. To train another one choose another --output_dir.")
         return
+    if judge_config.adapter_name_or_path:
+        judge_config.adapter_name_or_path = str(adapter_folder(judge_config.adapter_name_or_path))
     base = base_folder(model_config.model_name_or_path, model_config.model_revision)
     tokenizer = load_tokenizer(str(base), judge_config.pad_token)
     battles = load_battles(judge_config.dataset_name)
@@ -89,6 +93,8 @@ def main():
     settings = run_depends_on(judge_config, model_config, training, base, fingerprints)
     checkpoint = last_complete_checkpoint(output_dir, settings)
     description = describe(judge_config, model_config, training, base, tokenizer)
+    pushes = [PushCallback(training, description["base_model"]["id"])] if training.push_to_hub else []
+    training.push_to_hub = False  # `pushes` are in the place of the Trainer's own
     if PartialState().is_main_process:
         announce(given, rows, training.world_size)
 
@@ -100,7 +106,7 @@ def main():
         eval_dataset=rows.get("validation") if training.eval_strategy != "no" else None,
         processing_class=tokenizer,
         peft_config=peft_config,
-        callbacks=[CheckpointCallback(settings)],
+        callbacks=[CheckpointCallback(settings), *pushes],
     )
     trainer.model.print_trainable_parameters()
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -112,9 +118,12 @@ def main():
     if PartialState().is_main_process:
         tidy_adapter(trainer.model.peft_config["default"], output_dir, description["base_model"]["id"])
         save_features((row for row in battles["train"] if row["winner"] is not None), output_dir)
-        description |= {"dataset": fingerprints, "fold": judge_config.fold, **provenance(given)}
+        description |= {"dataset": fingerprints, "votes": dataset_facts(judge_config.dataset_name)}
+        description |= {"fold": judge_config.fold, **provenance(given)}
         write_json(output_dir / JUDGE_FILE, description)
         print(f"The judge is in {output_dir}")
+        for push in pushes:
+            push.finish(output_dir)
 
 
 def what_to_learn(battles: DatasetDict, config: JudgeConfig) -> dict[str, Dataset]:

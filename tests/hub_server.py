@@ -34,15 +34,18 @@ REGULAR_SIZE = 10 * 2**20  # a bigger file is a large one, whatever its name
 class Fault:
     """What happens to the next `times` requests with this method and a path in which the pattern is found.
 
-    With `status` or `reset` a request has no effect. With `cut_after` it has its effect, and the client gets
-    only so many bytes of the answer's body.
+    With `status` or `reset` a request has no effect; an answer with `retry_after` asks to come again after so many
+    seconds. With `cut_after` it has its effect, and the client gets only so many bytes of the answer's body. With
+    `overtaken` somebody else commits to the repository just before.
     """
 
     method: str
     path: str
     status: int | None = None
+    retry_after: int | None = None
     cut_after: int | None = None
     reset: bool = False
+    overtaken: bool = False
     times: int = 1
 
 
@@ -144,6 +147,12 @@ class Repo:
         commit = ChainMap(self.branches, self.tags, self.commits).get(revision)
         if commit is None:
             raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        return commit
+
+    def add(self, files: dict[str, Blob], title: str, message: str = "", branch: str = "main") -> Commit:
+        """A new commit at the head of a branch."""
+        commit = Commit(files, title, message, self.branches[branch])
+        self.commits[commit.sha] = self.branches[branch] = commit
         return commit
 
 
@@ -257,8 +266,14 @@ class LoopbackHub:
                 return web.Response()
         try:
             if fault and fault.status:
-                raise HubError(fault.status, "An injected fault")
-            answer = await handler(self, request, **self._arguments(request, write))
+                headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
+                raise HubError(fault.status, "An injected fault", headers=headers)
+            arguments = self._arguments(request, write)
+            if fault and fault.overtaken:
+                arguments["repo"].add(
+                    {**arguments["repo"].branches["main"].files, "theirs": Blob(b"", False)}, "Theirs"
+                )
+            answer = await handler(self, request, **arguments)
             response = answer if isinstance(answer, web.Response) else web.json_response(answer)
         except HubError as error:
             response = error.response
@@ -421,8 +436,7 @@ class LoopbackHub:
         files = dict(head.files)
         for operation in operations:
             self._apply(files, operation["key"], **operation["value"])
-        commit = Commit(files, header["value"]["summary"], header["value"].get("description", ""), head)
-        repo.commits[commit.sha] = repo.branches[branch] = commit
+        commit = repo.add(files, header["value"]["summary"], header["value"].get("description", ""), branch)
         return {"commitUrl": f"{self.url}/{repo.path}/commit/{commit.sha}", "commitOid": commit.sha}
 
     def _apply(self, files: dict[str, Blob], key: str, path: str, content: str = "", oid: str = "", **_) -> None:

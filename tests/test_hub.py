@@ -70,7 +70,7 @@ def test_the_hub_says_no(hub, tmp_path, votes):
     output = prepare(tmp_path, "hub:owner/none", fails=True, environment=environment)
     assert "dataset owner/none on the Hub: " in output and "HF_TOKEN" in output and "Traceback" not in output
     environment = hub.environment(tmp_path / "home")
-    hub.faults.append(Fault(method="POST", path="/commit/", status=500, times=9))
+    hub.faults.append(Fault(method="POST", path="/commit/", status=500, retry_after=0, times=9))
     output = prepare(tmp_path, source, push_to_hub="owner/battles", fails=True, environment=environment)
     assert "pushing to owner/battles" in output and "Traceback" not in output
     assert set(hub.repos["datasets/owner/battles"].branches["main"].files) <= {".gitattributes"}

@@ -9,9 +9,10 @@ from conftest import build_base, build_tokenizer
 from peft import LoraConfig, get_peft_model
 
 from lmsys_trl import Judge
+from lmsys_trl.adapters import JUDGE_FILE
 from lmsys_trl.base_models import find_base, load_base, weights_fingerprint
 from lmsys_trl.battle import WINNERS, swap_battle
-from lmsys_trl.judge import JUDGE_FILE, describe_judge
+from lmsys_trl.judge import describe_judge
 from lmsys_trl.rows import encode_battle, load_tokenizer
 from lmsys_trl.synthetic import make_battles
 
