@@ -19,7 +19,7 @@ from lmsys_trl.judge import Judge
 from lmsys_trl.merging import average_adapters, merge_into_base, save_adapter
 from lmsys_trl.metrics import score
 from lmsys_trl.predictions import probabilities_of
-from lmsys_trl.provenance import provenance, write_json
+from lmsys_trl.provenance import provenance, without_folders, write_json
 from lmsys_trl.sources import read_battles
 
 
@@ -46,7 +46,11 @@ def main():
     if len(adapters) > 1:
         lora, tensors = average_adapters(adapters, config.method)
         save_adapter(lora, tensors, adapters[0], output_dir)
-        description = read_judge_file(adapters[0]) | {"fold": None, "merged": config.adapters, **provenance(given)}
+        description = read_judge_file(adapters[0]) | {
+            "fold": None,
+            "merged": without_folders(config.adapters),
+            **provenance(given),
+        }
         write_json(output_dir / JUDGE_FILE, description)
         print(f"The average of {len(adapters)} adapters is in {output_dir}")
     else:
