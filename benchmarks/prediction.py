@@ -51,7 +51,8 @@ class BenchmarkConfig:
     battles: int = field(default=48, metadata={"help": "Battles in a round."})
     mean_length: int = field(default=512, metadata={"help": "Tokens in a row on average; log-normal."})
     rounds: int = field(default=3, metadata={"help": "Rounds that are timed, after a short one that is not."})
-    dtype: str = field(default="float32", metadata={"help": "Of the weights; all compute in bfloat16."})
+    dtype: str = field(default="float32", metadata={"help": "Of the weights."})
+    bf16: bool = field(default=True, metadata={"help": "Compute in bfloat16: faster or slower, as the CPU is."})
     adapter: str | None = field(default=None, metadata={"help": "In place of all this: a judge, for --tta."})
     test_file: str | None = field(default=None, metadata={"help": "Votes for the judge to predict."})
     json: str | None = field(default=None, metadata={"help": "A file for the figures."})
@@ -64,7 +65,8 @@ def main():
     if config.adapter is not None:
         figures = {"tta": what_tta_costs_and_gains(config.adapter, config.test_file)}
     else:
-        figures = {model: measure(model, config) for model in config.models}
+        by_model = {model: measure(model, config) for model in config.models}
+        figures = {"ratios": by_model[config.models[0]]["ratios"], "models": by_model}
     if config.json:
         Path(config.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
@@ -154,7 +156,7 @@ def work(name: str, model: str, config: BenchmarkConfig, num_battles: int, paren
             "letters": {winner: {"id": token} for winner, token in letter_ids(tokenizer).items()},
             "inference_max_length": MAX_LENGTH,
             "temperature": 1.03,
-            "precision": {"autocast": True},
+            "precision": {"autocast": config.bf16},
         }
         judge = Judge(base, tokenizer, settings)
 
@@ -167,7 +169,7 @@ def work(name: str, model: str, config: BenchmarkConfig, num_battles: int, paren
     else:
 
         def take_turn(number: int) -> float:
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
                 return play(base, rows[:number], tokenizer.pad_token_id)
 
     take_turn(4)

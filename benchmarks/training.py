@@ -81,7 +81,8 @@ class BenchmarkConfig:
     contestants: list[str] = field(default_factory=lambda: list(CONTESTANTS), metadata={"help": "Who takes part."})
     steps: int = field(default=5, metadata={"help": "Steps of each that are timed, after one that is not."})
     rows_at_once: int = field(default=2, metadata={"help": "Our per_device_train_batch_size."})
-    dtype: str = field(default="float32", metadata={"help": "Of the frozen weights; all compute in bfloat16."})
+    dtype: str = field(default="float32", metadata={"help": "Of the frozen weights."})
+    bf16: bool = field(default=True, metadata={"help": "Compute in bfloat16: faster or slower, as the CPU is."})
     layers: list[int] | None = field(default=None, metadata={"help": "Layers with LoRA (all unless told)."})
     torch_compile: bool = field(default=False, metadata={"help": "Compile our model."})
     profile: bool = field(default=False, metadata={"help": "Show what our steps are spent on instead."})
@@ -199,11 +200,11 @@ def work(name: str, model: str, config: BenchmarkConfig, parent: Connection | No
         layers_to_transform=config.layers,
     )  # fmt: skip
     if name == "limit":
-        run_limit(get_peft_model(base, lora), our_batches(rows, config), rows, parent)
+        run_limit(get_peft_model(base, lora), our_batches(rows, config), rows, config.bf16, parent)
         return
     with tempfile.TemporaryDirectory() as folder:
         options = {
-            "output_dir": folder, "num_train_epochs": 1, "learning_rate": 1e-5, "bf16": True, "use_cpu": True,
+            "output_dir": folder, "num_train_epochs": 1, "learning_rate": 1e-5, "bf16": config.bf16, "use_cpu": True,
             "report_to": "none", "save_strategy": "no", "disable_tqdm": True, "logging_steps": 1000,
         }  # fmt: skip
         data = Dataset.from_list(rows)
@@ -291,7 +292,7 @@ def our_batches(rows: list[dict], config: BenchmarkConfig) -> BatchRebalanceSamp
     return BatchRebalanceSampler(lengths, config.battles_per_step, 1, num_batches, shuffle=False)
 
 
-def run_limit(model, batches: BatchRebalanceSampler, rows: list[dict], parent: Connection) -> None:
+def run_limit(model, batches: BatchRebalanceSampler, rows: list[dict], bf16: bool, parent: Connection) -> None:
     """
     Forward and backward of what every training needs: the backbone with its LoRA, over the tokens of our batches as
     full rectangles, as if all rows of a batch were equally long.
@@ -303,7 +304,7 @@ def run_limit(model, batches: BatchRebalanceSampler, rows: list[dict], parent: C
             began = time.perf_counter()
         tokens = [token for index in batch for token in rows[index]["input_ids"]]
         tokens = torch.tensor(tokens[: len(tokens) // len(batch) * len(batch)]).view(len(batch), -1)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             hidden = backbone(input_ids=tokens, use_cache=False).last_hidden_state
         hidden[:, -3:].float().square().mean().backward()
         if (number + 1) % batches.grad_accum == 0:
