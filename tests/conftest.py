@@ -11,12 +11,14 @@ from pathlib import Path
 
 # Before any library reads it: no test leaves the machine, or a trace in its caches.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf-")
 
 import pytest
 import torch
 from hub_server import LoopbackHub
 from hypothesis import settings
+from recipe_process import run_forked
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -127,7 +129,7 @@ def run(*command, cwd: Path, fails: bool = False, **environment) -> str:
     result = subprocess.run(
         [str(word) for word in command],
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), **environment},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
         capture_output=True,
         text=True,
     )
@@ -136,9 +138,16 @@ def run(*command, cwd: Path, fails: bool = False, **environment) -> str:
     return output
 
 
-def recipe(name: str, *arguments, cwd: Path, launch: list | None = None, **options) -> str:
-    """Run a recipe, or `accelerate launch` it with some options."""
-    start = [sys.executable]
+def recipe(name: str, *arguments, cwd: Path, launch: list | None = None, fails: bool = False, **environment) -> str:
+    """Run a recipe, or `accelerate launch` it with some options; returns what it prints."""
+    script = REPOSITORY / "recipes" / name
     if launch is not None:
-        start = [Path(sys.executable).with_name("accelerate"), "launch", *launch]
-    return run(*start, REPOSITORY / "recipes" / name, *arguments, cwd=cwd, **options)
+        accelerate = Path(sys.executable).with_name("accelerate")
+        return run(accelerate, "launch", *launch, script, *arguments, cwd=cwd, fails=fails, **environment)
+    if environment:  # which libraries read when they are loaded
+        return run(sys.executable, script, *arguments, cwd=cwd, fails=fails, **environment)
+    with tempfile.NamedTemporaryFile() as file:
+        status = run_forked(script, [str(word) for word in arguments], cwd, Path(file.name))
+        output = Path(file.name).read_text(encoding="utf-8")
+    assert (status != 0) == fails, output
+    return output
