@@ -52,7 +52,7 @@ class BenchmarkConfig:
     mean_length: int = field(default=512, metadata={"help": "Tokens in a row on average; log-normal."})
     rounds: int = field(default=3, metadata={"help": "Rounds that are timed, after a short one that is not."})
     dtype: str = field(default="float32", metadata={"help": "Of the weights."})
-    bf16: bool = field(default=True, metadata={"help": "Compute in bfloat16: faster or slower, as the CPU is."})
+    bf16: bool = field(default=False, metadata={"help": "Compute in bfloat16: faster or slower, as the CPU is."})
     adapter: str | None = field(default=None, metadata={"help": "In place of all this: a judge, for --tta."})
     test_file: str | None = field(default=None, metadata={"help": "Votes for the judge to predict."})
     json: str | None = field(default=None, metadata={"help": "A file for the figures."})

@@ -82,7 +82,7 @@ class BenchmarkConfig:
     steps: int = field(default=5, metadata={"help": "Steps of each that are timed, after one that is not."})
     rows_at_once: int = field(default=2, metadata={"help": "Our per_device_train_batch_size."})
     dtype: str = field(default="float32", metadata={"help": "Of the frozen weights."})
-    bf16: bool = field(default=True, metadata={"help": "Compute in bfloat16: faster or slower, as the CPU is."})
+    bf16: bool = field(default=False, metadata={"help": "Compute in bfloat16: faster or slower, as the CPU is."})
     layers: list[int] | None = field(default=None, metadata={"help": "Layers with LoRA (all unless told)."})
     torch_compile: bool = field(default=False, metadata={"help": "Compile our model."})
     profile: bool = field(default=False, metadata={"help": "Show what our steps are spent on instead."})
