@@ -7,11 +7,13 @@ plots/*.png.
     python recipes/validate.py --predictions a.parquet b.parquet --test_file labelled.csv --output_dir reports/both
 """
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from datasets import Dataset
 
 import lmsys_trl
 from lmsys_trl.baselines import FEATURES_FILE, baseline_forecasts, features_table
@@ -25,6 +27,8 @@ from lmsys_trl.report.page import score_rows, write_report
 from lmsys_trl.report.slices import attributes
 from lmsys_trl.report.votes import forecasts_of, read_predictions, votes_of_predictions, votes_table
 from lmsys_trl.sources import read_battles
+
+PARTS = "predictions.parts"  # forecasts on their way: a report that was killed goes on after them
 
 
 @dataclass
@@ -77,6 +81,7 @@ def main():
         **provenance(given),
     }
     write_report(Path(config.output_dir), figures, record, votes, judges, tables | files, battles or [], known)
+    shutil.rmtree(Path(config.output_dir) / PARTS, ignore_errors=True)
     print_table(figures)
     print(f"The report is {Path(config.output_dir) / 'report.html'}")
 
@@ -138,7 +143,12 @@ def predict(
     tables, whole_lengths = {}, None
     for name, adapter in adapters.items():
         judge = lmsys_trl.Judge.from_pretrained(adapter, config.model_name_or_path)
-        tables[name] = judge.predict_dataset(battles, tta="swap", max_tokens_per_batch=config.max_tokens_per_batch)
+        tables[name] = judge.predict_dataset(
+            Dataset.from_list(battles),
+            tta="swap",
+            max_tokens_per_batch=config.max_tokens_per_batch,
+            parts=Path(config.output_dir) / PARTS / str(len(tables)),
+        )
         if whole_lengths is None:
             unlabelled = ({**battle, "winner": None} for battle in battles)
             rows = (lmsys_trl.encode_battle(battle, judge.tokenizer, max_length=10**9)[-1] for battle in unlabelled)

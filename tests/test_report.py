@@ -311,3 +311,19 @@ def test_predictions_alone_and_beside_their_battles(tmp_path):
     assert set(pd.read_parquet(tmp_path / "two" / "predictions.parquet")["judge"]) == {"a", "b"}
     page = (tmp_path / "two" / "report.html").read_text()
     assert page.count("data:image/png;base64,") == len(list((tmp_path / "two" / "plots").glob("*.png"))) == 9
+
+
+def test_ratings_where_some_resamples_have_no_battle_of_known_models():
+    """As in 224 real votes, of which few groups of prompts came with the models' names."""
+    models = [("p", "q"), ("q", "r"), ("r", "p"), ("p", "q"), *[(None, None)] * 9]
+    votes = pd.DataFrame(
+        {
+            "label": [0, 1, 0, 2, *[0] * 9],
+            "group": ["one", "one", "one", "one", *map(str, range(9))],
+            "model_a": [a for a, _ in models],
+            "model_b": [b for _, b in models],
+        }
+    )
+    found = model_ratings(votes, {"judge": np.full((13, 3), 1 / 3)}, GroupBootstrap(votes["group"]))
+    for row in found["models"]:
+        assert row["people"]["low"] <= row["people"]["value"] <= row["people"]["high"]

@@ -105,7 +105,12 @@ def bradley_terry(pairs: np.ndarray, wins: np.ndarray, num_models: int) -> np.nd
         pairs (`ndarray`): Two models in each column, of shape `(2, pairs)`.
         wins (`ndarray`): Wins of the first and of the second, a tie half of one for both, of shape `(pairs, 2)`.
         num_models (`int`): How many models there are.
+
+    Returns:
+        `ndarray`: A rating for each model; NaN where there is no battle at all, as in some resamples of few groups.
     """
+    if not wins.any():
+        return np.full(num_models, np.nan)
     places = np.arange(pairs.shape[1])
     sides = np.zeros((pairs.shape[1], num_models))
     sides[places, pairs[0]], sides[places, pairs[1]] = 1, -1
