@@ -80,7 +80,7 @@ class BenchmarkConfig:
     )
     contestants: list[str] = field(default_factory=lambda: list(CONTESTANTS), metadata={"help": "Who takes part."})
     steps: int = field(default=5, metadata={"help": "Steps of each that are timed, after one that is not."})
-    rows_at_once: int = field(default=2, metadata={"help": "Our per_device_train_batch_size."})
+    rows_at_once: int = field(default=1, metadata={"help": "Our per_device_train_batch_size."})
     dtype: str = field(default="float32", metadata={"help": "Of the frozen weights."})
     bf16: bool = field(default=False, metadata={"help": "Compute in bfloat16: faster or slower, as the CPU is."})
     layers: list[int] | None = field(default=None, metadata={"help": "Layers with LoRA (all unless told)."})
@@ -127,7 +127,8 @@ def measure(model: str, config: BenchmarkConfig) -> dict:
         process.start()
         there.close()  # so that the end of the worker is an error here
         workers[name] = here
-        here.recv()  # ready: one loads at a time
+    for worker in workers.values():
+        worker.recv()  # ready
     seconds = {name: [] for name in config.contestants}
     for step in range(config.steps + 1):
         for name, worker in workers.items():
