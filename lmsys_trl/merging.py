@@ -7,12 +7,10 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
 
-from .adapters import read_judge_file
+from .adapters import ADAPTER_WEIGHTS, read_judge_file
 from .base_models import load_base
 from .judge import find_base_of
 from .rows import load_tokenizer
-
-WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 def average_adapters(adapters: list[Path], method: str) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
@@ -33,7 +31,7 @@ def average_adapters(adapters: list[Path], method: str) -> tuple[LoraConfig, dic
     """
     refuse_unlike(adapters)
     config = LoraConfig.from_pretrained(adapters[0])
-    weights = [load_file(adapter / WEIGHTS_FILE) for adapter in adapters]
+    weights = [load_file(adapter / ADAPTER_WEIGHTS) for adapter in adapters]
     if method == "mean":
         return config, {name: torch.stack([each[name] for each in weights]).mean(0) for name in weights[0]}
     if config.use_dora:
@@ -84,7 +82,9 @@ def save_adapter(config: LoraConfig, tensors: dict[str, torch.Tensor], like: Pat
         if path.name.startswith("tokenizer") or path.suffix == ".jinja":
             (folder / path.name).write_bytes(path.read_bytes())
     config.save_pretrained(folder)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS_FILE, {"format": "pt"})
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / ADAPTER_WEIGHTS, {"format": "pt"}
+    )
 
 
 def merge_into_base(adapter: Path, model_name_or_path: str | None, folder: Path) -> None:
