@@ -51,6 +51,7 @@ def main():
             "merged": without_folders(config.adapters),
             **provenance(given),
         }
+        description.pop("calibration", None)  # fitted on forecasts of the first one alone
         write_json(output_dir / JUDGE_FILE, description)
         print(f"The average of {len(adapters)} adapters is in {output_dir}")
     else:
