@@ -31,7 +31,7 @@ from lmsys_trl.predictions import PROBABILITIES, best_order, votes_and_groups
 from lmsys_trl.rows import letter_ids
 from lmsys_trl.sources import read_battles
 
-MAX_LENGTH, MAX_TOKENS = 2048, 4096
+MAX_LENGTH = 2048
 TITLES = {
     "limit": "the bare backbone, no padding, no head",
     "ours": "Judge.predict_dataset, texts and all",
@@ -48,7 +48,7 @@ class BenchmarkConfig:
     quick: bool = field(default=False, metadata={"help": "The 135M model only, few battles, one round."})
     models: list[str] = field(default_factory=lambda: list(CONFIGS), metadata={"help": "Names of models."})
     contestants: list[str] = field(default_factory=lambda: list(TITLES), metadata={"help": "Who takes part."})
-    battles: int = field(default=48, metadata={"help": "Battles in a round."})
+    battles: int = field(default=24, metadata={"help": "Battles in a round."})
     mean_length: int = field(default=512, metadata={"help": "Tokens in a row on average; log-normal."})
     rounds: int = field(default=3, metadata={"help": "Rounds that are timed, after a short one that is not."})
     dtype: str = field(default="float32", metadata={"help": "Of the weights."})
@@ -144,7 +144,7 @@ def stop(worker: Connection) -> float:
 def work(name: str, model: str, config: BenchmarkConfig, num_battles: int, parent: Connection) -> None:
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
-    battles = make_battles(num_battles, config.mean_length, tokenizer)
+    battles = make_battles(config.battles, config.mean_length, tokenizer) * (num_battles // config.battles)
     rows = [{"input_ids": encode_battle(battle, tokenizer, MAX_LENGTH)[-1]["input_ids"]} for battle in battles]
     base = AutoModelForCausalLM.from_config(CONFIGS[model], dtype=getattr(torch, config.dtype)).eval()
     if name != "limit":
@@ -162,9 +162,7 @@ def work(name: str, model: str, config: BenchmarkConfig, num_battles: int, paren
 
         def take_turn(number: int) -> float:
             return timed(
-                lambda: judge.predict_dataset(
-                    battles[:number], max_tokens_per_batch=MAX_TOKENS, battles_per_part=512, progress=False
-                )
+                lambda: judge.predict_dataset(battles[:number], battles_per_part=config.battles, progress=False)
             )
     else:
 
@@ -196,7 +194,7 @@ def play_limit(model: PreTrainedModel, rows: list[dict], pad: int) -> float:
 
     one_by_one = [torch.tensor([row["input_ids"]]) for row in rows]
     rectangles = []
-    for batch in token_batches([len(row["input_ids"]) for row in rows], MAX_TOKENS):
+    for batch in token_batches([len(row["input_ids"]) for row in rows], 4096):
         tokens = torch.tensor([token for i in batch for token in rows[i]["input_ids"]])
         rectangles.append(tokens[: len(tokens) // len(batch) * len(batch)].view(len(batch), -1))
     return min(timed(lambda: run(one_by_one)), timed(lambda: run(rectangles)))

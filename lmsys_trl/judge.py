@@ -205,7 +205,7 @@ class Judge:
         tta: str | np.ndarray = "none",
         rows: str = "last",
         max_length: int | None = None,
-        max_tokens_per_batch: int = 4096,
+        max_tokens_per_batch: int | None = None,
         calibrated: bool = True,
         parts: Path | None = None,
         battles_per_part: int = 512,
@@ -231,7 +231,8 @@ class Judge:
                 battle, whether it gets one.
             rows (`str`): "last" row of each battle, or "all" to average over its rows.
             max_length (`int`, *optional*): Tokens in a row at most (`inference_max_length` of `judge.json`).
-            max_tokens_per_batch (`int`): Tokens in a forward pass, with padding.
+            max_tokens_per_batch (`int`, *optional*): Tokens in a forward pass, with padding (4096; on a CPU 512, which
+                gains little from several rows at once and pays for their padding).
             calibrated (`bool`): Use the calibration that recipes/calibrate.py stored, if it did.
             parts (`Path`, *optional*): A folder for the forecasts as they come. A call that was killed and is made
                 again goes on after what is there, in whatever number of processes. Needs a `Dataset`.
@@ -308,13 +309,18 @@ class Judge:
 
     @torch.inference_mode()
     def _letter_logits(
-        self, rows: list[np.ndarray], max_tokens: int, processes: PartialState | None, bar: tqdm, num_battles: int
+        self,
+        rows: list[np.ndarray],
+        max_tokens: int | None,
+        processes: PartialState | None,
+        bar: tqdm,
+        num_battles: int,
     ) -> torch.Tensor:
         """The logits of A, B and C after each row, of shape `(rows, 3)`, in double precision, in all processes."""
         letters = [self.settings["letters"][winner]["id"] for winner in WINNERS]
         precision = self.identity.get("precision", self.settings["precision"])
         device, lengths = self.model.device, [len(row) for row in rows]
-        batches = token_batches(lengths, max_tokens)
+        batches = token_batches(lengths, max_tokens or (512 if device.type == "cpu" else 4096))
         if processes is not None:
             batches = share_out(batches, lengths, processes.num_processes)[processes.process_index]
         if self.adapter_name is not None:

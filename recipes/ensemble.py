@@ -63,7 +63,9 @@ class EnsembleConfig:
     mean: Literal["arithmetic", "geometric"] = field(
         default="arithmetic", metadata={"help": "Of probabilities, or of their logarithms."}
     )
-    max_tokens_per_batch: int = field(default=4096, metadata={"help": "Tokens in a forward pass, with padding."})
+    max_tokens_per_batch: int | None = field(
+        default=None, metadata={"help": "Tokens in a forward pass, with padding (512 on a CPU, 4096 elsewhere)."}
+    )
 
 
 def main():

@@ -31,7 +31,9 @@ class OutOfFoldConfig:
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "The base model (the folder in models/ with the same weights unless told)."}
     )
-    max_tokens_per_batch: int = field(default=4096, metadata={"help": "Tokens in a forward pass, with padding."})
+    max_tokens_per_batch: int | None = field(
+        default=None, metadata={"help": "Tokens in a forward pass, with padding (512 on a CPU, 4096 elsewhere)."}
+    )
 
 
 def main():

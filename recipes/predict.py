@@ -54,7 +54,9 @@ class PredictConfig:
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "The base model (the folder in models/ with the same weights unless told)."}
     )
-    max_tokens_per_batch: int = field(default=4096, metadata={"help": "Tokens in a forward pass, with padding."})
+    max_tokens_per_batch: int | None = field(
+        default=None, metadata={"help": "Tokens in a forward pass, with padding (512 on a CPU, 4096 elsewhere)."}
+    )
     battles_per_part: int = field(default=512, metadata={"help": "Battles in a part, for each process."})
 
 

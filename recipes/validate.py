@@ -50,7 +50,9 @@ class ValidateConfig:
     known_probabilities: str | None = field(
         default=None, metadata={"help": "A CSV with the probabilities that the votes were drawn from."}
     )
-    max_tokens_per_batch: int = field(default=4096, metadata={"help": "Tokens in a forward pass, with padding."})
+    max_tokens_per_batch: int | None = field(
+        default=None, metadata={"help": "Tokens in a forward pass, with padding (512 on a CPU, 4096 elsewhere)."}
+    )
 
 
 def main():
