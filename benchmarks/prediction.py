@@ -8,6 +8,7 @@ since time does not depend on their values; the same battles for all; one proces
 """
 
 import json
+import math
 import random
 import statistics
 import time
@@ -31,7 +32,7 @@ from lmsys_trl.predictions import PROBABILITIES, best_order, votes_and_groups
 from lmsys_trl.rows import letter_ids
 from lmsys_trl.sources import read_battles
 
-MAX_LENGTH = 2048
+MAX_LENGTH, WORDS = 2048, [f"word{i}" for i in range(100)]
 TITLES = {
     "limit": "the bare backbone, no padding, no head",
     "ours": "Judge.predict_dataset, texts and all",
@@ -72,26 +73,28 @@ def main():
 
 
 def make_battles(num_battles: int, mean_length: int, tokenizer: PreTrainedTokenizerFast) -> list[dict]:
-    """Battles of random letters, a token each, as long as real ones are: log-normal, up to three times the mean."""
+    """
+    Battles of random words, a token each. Their lengths are log-normal, and vary so that batches of 4 in file order
+    are padded to 1.75 times their tokens, as the competition's first hundred battles are.
+    """
     rng, battles = random.Random(0), []
     empty = {"id": "0", "prompt": [""], "response_a": [""], "response_b": [""]}
     frame = len(encode_battle(empty, tokenizer, MAX_LENGTH)[-1]["input_ids"])
     for i in range(num_battles):
-        room = min(3 * mean_length, frame + 30 + rng.lognormvariate(0, 0.8) * (mean_length - frame - 30) / 1.377)
-        size = max(1, int(room - frame) // 3)
-        texts = {name: ["".join(rng.choices("abcdefgh ", k=size))] for name in ("prompt", "response_a", "response_b")}
+        length = min(MAX_LENGTH, rng.lognormvariate(math.log(mean_length) - 0.65**2 / 2, 0.65))
+        size = max(1, int(length - frame) // 3)
+        texts = {name: [" ".join(rng.choices(WORDS, k=size))] for name in ("prompt", "response_a", "response_b")}
         battles.append({"id": str(i), **texts})
     return battles
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A token for every byte."""
-    control = ["<pad>", "<bos>", "<eos>"]
-    vocabulary = {token: i for i, token in enumerate([*control, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    """A token for every word."""
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<bos>", "<eos>", "<unk>", "A", "B", "C", *WORDS])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
+        tokenizer_object=backend, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
     )
     tokenizer.chat_template = "{{ bos_token }}{{ messages[0]['content'] }}\n"
     return tokenizer
@@ -158,7 +161,7 @@ def work(name: str, model: str, config: BenchmarkConfig, num_battles: int, paren
             "temperature": 1.03,
             "precision": {"autocast": config.bf16},
         }
-        judge = Judge(base, tokenizer, settings)
+        judge = Judge(base, tokenizer, settings, base.active_adapter)
 
         def take_turn(number: int) -> float:
             return timed(

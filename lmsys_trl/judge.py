@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftModel
 from tqdm.auto import tqdm
@@ -18,9 +18,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .adapters import adapter_folder, read_judge_file
 from .base_models import architecture, base_folder, find_base, hub_revision, load_base, weights_fingerprint
-from .batching import pad_left, share_out, token_batches
 from .battle import WINNERS
 from .forecasts import battle_forecasts, in_all_orders, shown_rows
+from .inference import letter_logits, put_on
 from .orders import parse_tta, second_order
 from .parts import Parts
 from .predictions import PROBABILITIES, predictions_table
@@ -264,6 +264,10 @@ class Judge:
         record = {**self.identity, "temperature": temperature, "max_length": max_length, "rows": rows}
         in_parts = Parts(parts, {**record, "data": data_fingerprint(battles)} if parts else {}, processes)
         num_processes = processes.num_processes if processes else 1
+        letters = [self.settings["letters"][winner]["id"] for winner in WINNERS]
+        precision = self.identity.get("precision", self.settings["precision"])
+        if self.adapter_name is not None:
+            put_on(self.model, self.adapter_name)
 
         def forecast(order: str, places: np.ndarray) -> pd.DataFrame | None:
             left = in_parts.missing(order, places)
@@ -276,7 +280,10 @@ class Judge:
                     stretch = left[start : start + battles_per_part * num_processes]
                     shown = [battles[int(place)] for place in stretch]
                     inputs, owners = shown_rows(shown, order, self.tokenizer, max_length, rows)
-                    logits = self._letter_logits(inputs, max_tokens_per_batch, processes, bar, len(shown))
+                    logits = letter_logits(
+                        self.model, inputs, letters, self.tokenizer.pad_token_id, precision["autocast"],
+                        max_tokens_per_batch, processes, partial(_advance, bar, bar.n, len(shown)),
+                    )  # fmt: skip
                     table = battle_forecasts(shown, order, logits / temperature, owners)
                     num_tokens = np.bincount(owners, [len(ids) for ids in inputs]).astype(int)
                     in_parts.add(order, table.assign(num_tokens=num_tokens, place=stretch))
@@ -307,39 +314,9 @@ class Judge:
             )
         return max_length
 
-    @torch.inference_mode()
-    def _letter_logits(
-        self,
-        rows: list[np.ndarray],
-        max_tokens: int | None,
-        processes: PartialState | None,
-        bar: tqdm,
-        num_battles: int,
-    ) -> torch.Tensor:
-        """The logits of A, B and C after each row, of shape `(rows, 3)`, in double precision, in all processes."""
-        letters = [self.settings["letters"][winner]["id"] for winner in WINNERS]
-        precision = self.identity.get("precision", self.settings["precision"])
-        device, lengths = self.model.device, [len(row) for row in rows]
-        batches = token_batches(lengths, max_tokens or (512 if device.type == "cpu" else 4096))
-        if processes is not None:
-            batches = share_out(batches, lengths, processes.num_processes)[processes.process_index]
-        if self.adapter_name is not None:
-            self.model.set_adapter(self.adapter_name)  # others may be on the same base
-        found, at_first = [], bar.n
-        num_rows = num_left = sum(map(len, batches))  # a share of them is done when a share of all is, about
-        for batch in batches:
-            inputs = pad_left([{"input_ids": rows[i].tolist()} for i in batch], self.tokenizer.pad_token_id)
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision["autocast"]):
-                outputs = self.model(
-                    **{key: tensor.to(device) for key, tensor in inputs.items()}, logits_to_keep=1, use_cache=False
-                )
-            found.append((batch, outputs.logits[:, -1, letters].double().cpu()))
-            num_left -= len(batch)
-            bar.update(at_first + num_battles - num_battles * num_left // num_rows - bar.n)
-        logits = torch.empty(len(rows), len(letters), dtype=torch.float64)
-        for batch, values in found if processes is None else gather_object(found):
-            logits[batch] = values
-        return logits
+
+def _advance(bar: tqdm, start: int, num_battles: int, share: float) -> None:
+    bar.update(start + int(share * num_battles) - bar.n)
 
 
 def find_base_of(base_model: dict, model_name_or_path: str | None = None) -> Path:

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from conftest import build_base, build_tokenizer
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from lmsys_trl import Judge
 from lmsys_trl.adapters import JUDGE_FILE
@@ -19,11 +19,11 @@ from lmsys_trl.synthetic import make_battles
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "float32"}
 
 
-def build_judge(base, folder, quantization=None, seed=1):
+def build_judge(base, folder, quantization=None, seed=1, target_modules=("q_proj", "v_proj")):
     """An adapter with random weights, large enough that forecasts differ between battles."""
     tokenizer = load_tokenizer(str(base))
     torch.manual_seed(seed)
-    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    config = LoraConfig(r=4, target_modules=[*target_modules], init_lora_weights=False, task_type="CAUSAL_LM")
     get_peft_model(load_base(base, "float32", "eager"), config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     precision = {"dtype": "float32", "autocast": False, "attn_implementation": "eager", "quantization": quantization}
@@ -42,8 +42,14 @@ def judge(adapter, base):
     return Judge.from_pretrained(adapter, str(base))
 
 
-def test_forecasts_are_those_of_the_bare_model(judge):
-    battles = make_battles(5)
+@pytest.mark.parametrize("also", ["v_proj", "embed_tokens", "lm_head"])
+def test_forecasts_are_those_of_the_bare_model(also, tmp_path):
+    """Whether the adapter is added to the weights, or stays apart since embeddings and head share theirs."""
+    base = build_base(tmp_path / "base", tie_word_embeddings=True)
+    adapter = build_judge(base, tmp_path / "judge", target_modules=["q_proj", also])
+    judge, battles = Judge.from_pretrained(adapter, str(base)), make_battles(5)
+    model = PeftModel.from_pretrained(load_base(base, "float32", "eager"), str(adapter)).eval()
+    head = judge.model.get_output_embeddings()
     predictions = judge.predict_battles(battles, tta="swap", max_tokens_per_batch=1500, progress=False)
     assert [(p["id"], p["order"]) for p in predictions] == [
         (b["id"], order) for b in battles for order in ("ab", "ba", "mean")
@@ -54,7 +60,7 @@ def test_forecasts_are_those_of_the_bare_model(judge):
         for prediction, shown in ((in_order, battle), (exchanged, swap_battle(battle))):
             (*_, row) = encode_battle({**shown, "winner": None}, judge.tokenizer, 650)
             with torch.no_grad():
-                logits = judge.model(input_ids=torch.tensor([row["input_ids"]])).logits[0, -1]
+                logits = model(input_ids=torch.tensor([row["input_ids"]])).logits[0, -1]
             p = torch.stack([logits[judge.tokenizer.convert_tokens_to_ids(letter)] for letter in "ABC"])
             p = (p / 1.03).softmax(-1).tolist()
             expected = p if prediction is in_order else [p[1], p[0], p[2]]
@@ -63,7 +69,9 @@ def test_forecasts_are_those_of_the_bare_model(judge):
         for winner in WINNERS:
             average = (in_order[f"winner_{winner}"] + exchanged[f"winner_{winner}"]) / 2
             assert mean[f"winner_{winner}"] == pytest.approx(average)
-    assert len({round(p["winner_model_a"], 4) for p in predictions}) > 5
+    assert len({round(p["winner_model_a"], 4) for p in predictions}) > 2
+    assert judge.model.get_output_embeddings() is head
+    assert judge.model.get_model_status().merged_adapters == (["default"] if also == "v_proj" else [])
 
 
 def test_batches_do_not_change_forecasts(judge):
