@@ -51,7 +51,7 @@ class BenchmarkConfig:
     contestants: list[str] = field(default_factory=lambda: list(TITLES), metadata={"help": "Who takes part."})
     battles: int = field(default=24, metadata={"help": "Battles in a round."})
     mean_length: int = field(default=512, metadata={"help": "Tokens in a row on average; log-normal."})
-    rounds: int = field(default=3, metadata={"help": "Rounds that are timed, after a short one that is not."})
+    rounds: int = field(default=3, metadata={"help": "Rounds; a few battles go before each, untimed."})
     dtype: str = field(default="float32", metadata={"help": "Of the weights."})
     bf16: bool = field(default=False, metadata={"help": "Compute in bfloat16: faster or slower, as the CPU is."})
     adapter: str | None = field(default=None, metadata={"help": "In place of all this: a judge, for --tta."})
@@ -178,6 +178,7 @@ def work(name: str, model: str, config: BenchmarkConfig, num_battles: int, paren
     loaded = memory("VmRSS")
     parent.send("ready")
     while parent.recv() != "end":
+        take_turn(4)  # after a pause weights come back from wherever the system has put them
         parent.send(take_turn(num_battles))
     parent.send(memory("VmHWM") - loaded)
 

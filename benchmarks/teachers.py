@@ -91,9 +91,11 @@ def report(folder: Path, judges: list[Path], *votes) -> None:
         found = figures["judges"][without_folders(str(judge))]
         for order, title in (("ab", "one order"), ("mean", "both orders")):
             print(f"{judge.name:16} log loss, {title:12} {interval(found['orders'][order]['log_loss'])}")
+    names = [without_folders(str(judge)) for judge in judges]
     for difference in figures["differences"]:
-        names = f"{difference['judge']} less {difference['less']}"
-        print(f"{names:40} {interval(difference['log_loss'])}")
+        if difference["less"] in names:
+            title = f"{difference['judge']} less {difference['less']}"
+            print(f"{title:40} {interval(difference['log_loss'])}")
 
 
 if __name__ == "__main__":
