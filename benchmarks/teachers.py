@@ -87,11 +87,11 @@ def report(folder: Path, judges: list[Path], *votes) -> None:
     run("validate.py", "--adapters", *judges, *votes, "--output_dir", folder / "report")
     figures = json.loads((folder / "report" / "metrics.json").read_text())
     print(f"\n{folder.name}: {figures['num_battles']} battles, 95% intervals over groups of prompts")
-    for judge in judges:
-        found = figures["judges"][without_folders(str(judge))]
+    names = [without_folders(str(judge)) for judge in judges]
+    for judge, name in zip(judges, names, strict=True):
+        found = figures["judges"][name]
         for order, title in (("ab", "one order"), ("mean", "both orders")):
             print(f"{judge.name:16} log loss, {title:12} {interval(found['orders'][order]['log_loss'])}")
-    names = [without_folders(str(judge)) for judge in judges]
     for difference in figures["differences"]:
         if difference["less"] in names:
             title = f"{difference['judge']} less {difference['less']}"

@@ -142,11 +142,11 @@ def predict(
     adapters: dict[str, Path], battles: list[dict] | None, config: ValidateConfig
 ) -> tuple[dict[str, pd.DataFrame], np.ndarray | None]:
     """Each adapter's predictions, and how long the first one's rows would be if nothing were left out or cut."""
-    tables, whole_lengths = {}, None
+    tables, whole_lengths, dataset = {}, None, Dataset.from_list(battles or [])
     for name, adapter in adapters.items():
         judge = lmsys_trl.Judge.from_pretrained(adapter, config.model_name_or_path)
         tables[name] = judge.predict_dataset(
-            Dataset.from_list(battles),
+            dataset,
             tta="swap",
             max_tokens_per_batch=config.max_tokens_per_batch,
             parts=Path(config.output_dir) / PARTS / str(len(tables)),

@@ -45,7 +45,7 @@ def judge(adapter, base):
 @pytest.mark.parametrize("also", ["v_proj", "embed_tokens", "lm_head"])
 def test_forecasts_are_those_of_the_bare_model(also, tmp_path):
     """Whether the adapter is added to the weights, or stays apart since embeddings and head share theirs."""
-    base = build_base(tmp_path / "base", tie_word_embeddings=True)
+    base = build_base(tmp_path / "base", tie_word_embeddings=True, initializer_range=0.2)
     adapter = build_judge(base, tmp_path / "judge", target_modules=["q_proj", also])
     judge, battles = Judge.from_pretrained(adapter, str(base)), make_battles(5)
     model = PeftModel.from_pretrained(load_base(base, "float32", "eager"), str(adapter)).eval()
@@ -69,7 +69,7 @@ def test_forecasts_are_those_of_the_bare_model(also, tmp_path):
         for winner in WINNERS:
             average = (in_order[f"winner_{winner}"] + exchanged[f"winner_{winner}"]) / 2
             assert mean[f"winner_{winner}"] == pytest.approx(average)
-    assert len({round(p["winner_model_a"], 4) for p in predictions}) > 2
+    assert len({round(p["winner_model_a"], 4) for p in predictions}) > 5
     assert judge.model.get_output_embeddings() is head
     assert judge.model.get_model_status().merged_adapters == (["default"] if also == "v_proj" else [])
 
