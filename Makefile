@@ -1,35 +1,50 @@
-# Two commands: `make demo` trains and reports on a judge, `make test` checks the project.
+# `make demo` trains and reports on a judge, `make test` checks the project, `make quality` its style, layers and types.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO := runs/demo
+JUDGE := runs/demo
 BASE := models/SmolLM2-135M-Instruct
+TORCH := torch==2.13.0
 
-.PHONY: demo test style
+.PHONY: demo test style quality keys lock
 demo: $(VENV)/installed $(BASE)/config.json
-	$(BIN)/python recipes/synthesize.py --output_dir data/demo
-	$(BIN)/python recipes/prepare.py --sources data/demo/train.csv --validation_share 0.1 \
-		--output_dir data/demo/battles
-	$(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/sft.py smollm2.yaml \
-		--dataset_name data/demo/battles --output_dir $(DEMO)
-	$(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/predict.py \
-		--adapter $(DEMO) --test_file data/demo/test.csv --output_file $(DEMO)/submission.csv
-	$(BIN)/python recipes/validate.py --adapters $(DEMO) --test_file data/demo/test.csv \
-		--known_probabilities data/demo/test_probabilities.csv --output_dir $(DEMO)/report
+	$(BIN)/lmsys-trl synthesize --output_dir data/demo
+	$(BIN)/lmsys-trl prepare --sources data/demo/train.csv --validation_fraction 0.1 --output_dir data/demo/battles
+	$(BIN)/lmsys-trl sft smollm2.yaml --dataset_name data/demo/battles --output_dir $(JUDGE) --accelerate_config cpu
+	$(BIN)/lmsys-trl predict --adapter $(JUDGE) --test_file data/demo/test.csv \
+		--output_file $(JUDGE)/submission.csv --accelerate_config cpu
+	$(BIN)/lmsys-trl validate --adapter $(JUDGE) --test_file data/demo/test.csv \
+		--known_probabilities data/demo/test_probabilities.csv --output_dir $(JUDGE)/report --accelerate_config cpu
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
 style: $(VENV)/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+quality: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+keys: $(VENV)/installed  # after an update of trl or transformers
+	$(BIN)/python -m lmsys_trl.keys
 
 $(BASE)/config.json:
-	$(BIN)/python recipes/fetch.py --output_dir $(BASE)
+	$(BIN)/lmsys-trl fetch --output_dir $(BASE)
 
-# torch first and exactly: a range would let pip prefer a newer build with CUDA on a machine without a GPU.
-$(VENV)/installed: pyproject.toml
+# torch last: the build that pip finds for this machine, and what that build needs besides.
+$(VENV)/installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --editable '.[dev,gguf]'
+	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
+
+lock:  # needs uv, and torch's build for CPUs in UV_FIND_LINKS: that for CUDA needs more packages
+	sed -n 1p requirements.lock > requirements.new
+	echo '$(TORCH)+cpu' | uv pip compile --quiet --python $(BIN)/python --extra dev --generate-hashes --no-annotate \
+		--no-header --no-emit-package torch pyproject.toml - >> requirements.new
+	mv requirements.new requirements.lock

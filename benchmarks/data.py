@@ -1,6 +1,6 @@
 """
-From votes to rows of tokens, in seconds and GiB: recipes/prepare.py on up to a million generated battles, encoding
-against the tokenizer alone, and sharing rounds out over rows against pandas.
+From votes to examples, in seconds and GiB: recipes/prepare.py on up to a million generated battles, encoding against
+the tokenizer alone, and distributing turns over examples against pandas.
 
     python benchmarks/data.py --json data.json
     python benchmarks/data.py --sizes 1000 10000 --assets DIR
@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,22 +23,24 @@ from pathlib import Path
 from random import Random
 from statistics import median
 
-from lmsys_trl.config import parse_config, run_recipe
+from lmsys_trl.battle import WINNERS, swap_battle, vote_for
+from lmsys_trl.config import parse_config
+from lmsys_trl.terminal import run_recipe
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "prepare.py"
-WINNERS = ("model_a", "model_b", "tie")
 TURNS = ("prompt", "response_a", "response_b")
+NUM_FEW = 50  # battles that take little longer than the imports
 NUM_ENCODED, BATCH, MAX_LENGTH = 5_000, 1_000, 2_048
-NUM_PACKED, MAX_WORDS = 57_000, 400  # about as many battles as the competition has
+NUM_FITTED, MAX_WORDS = 57_000, 400  # about as many battles as the competition has
 
 
 @dataclass
 class DataConfig:
-    """How much, with which tokenizer, and where the figures go."""
+    """How many battles, which tokenizer, and where the figures go."""
 
     sizes: list[int] = field(
         default_factory=lambda: [1_000, 10_000, 100_000, 1_000_000],
-        metadata={"help": "Numbers of battles that are prepared, ascending."},
+        metadata={"help": "Numbers of battles to prepare, ascending."},
     )
     tokenizer: str = field(default="models/SmolLM2-135M-Instruct", metadata={"help": "Its folder or Hub id."})
     pad_token: str = field(default="<|endoftext|>", metadata={"help": "As in the YAML of its base model."})
@@ -45,7 +48,7 @@ class DataConfig:
         default=None, metadata={"help": "A folder with data/mt_bench_human.csv: real votes to encode as well."}
     )
     json: str | None = field(default=None, metadata={"help": "A file for the figures."})
-    work_dir: str | None = field(default=None, metadata={"help": "Where a temporary folder for the data is made."})
+    work_dir: str | None = field(default=None, metadata={"help": "A folder for temporary files."})
 
 
 def main():
@@ -54,7 +57,7 @@ def main():
         figures = {
             "prepare": measure_prepare(config.sizes, Path(folder)),
             "encode": measure_encode(config, Path(folder)),
-            "rows": measure_rows(),
+            "turns": measure_turns(),
         }
     if config.json:
         Path(config.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -62,8 +65,8 @@ def main():
 
 def make_battles(seed: int = 0) -> Iterator[dict]:
     """
-    Battles of random words without end: 13% with several turns, 5% on texts that were voted on before (half of them
-    with A and B exchanged), 3% whose prompt is an earlier one with one word changed.
+    Endless battles of random words: 13% with several turns, 5% on texts that were voted on before (half of them with
+    A and B swapped), 3% whose prompt is an earlier one with one word changed.
     """
     random = Random(seed)
     syllables = [consonant + vowel for consonant in "bcdfghjklmnprstvwz" for vowel in "aeiou"]
@@ -85,7 +88,7 @@ def make_battles(seed: int = 0) -> Iterator[dict]:
         if kind < 0.05:
             texts = random.choice(earlier)
             if kind < 0.025:
-                texts = texts | {"response_a": texts["response_b"], "response_b": texts["response_a"]}
+                texts = swap_battle(texts)
         else:
             turns = range(random.randint(2, 4) if random.random() < 0.13 else 1)
             texts = {"prompt": [prompt() for _ in turns]}
@@ -96,7 +99,7 @@ def make_battles(seed: int = 0) -> Iterator[dict]:
                 texts["prompt"][0] = " ".join(changed)
             earlier.append(texts)
         models = {side: f"model-{random.randrange(20)}" for side in ("model_a", "model_b")}
-        yield {"id": number, **models, **texts, "winner": random.choice(WINNERS)}
+        yield {"id": number, **models, **texts, "vote": vote_for(random.choice(WINNERS))}
 
 
 def write_csv(num_battles: int, path: Path) -> None:
@@ -105,31 +108,39 @@ def write_csv(num_battles: int, path: Path) -> None:
         writer.writerow(["id", "model_a", "model_b", *TURNS, *(f"winner_{winner}" for winner in WINNERS)])
         for battle in islice(make_battles(), num_battles):
             texts = [json.dumps(battle[name]) for name in TURNS]
-            vote = [int(battle["winner"] == winner) for winner in WINNERS]
-            writer.writerow([battle["id"], battle["model_a"], battle["model_b"], *texts, *vote])
+            votes = map(int, battle["vote"])
+            writer.writerow([battle["id"], battle["model_a"], battle["model_b"], *texts, *votes])
 
 
 def measure_prepare(sizes: list[int], folder: Path) -> dict:
     """Wall time and peak memory of the recipe. `exponent` is that of the number of battles since the last size."""
-    fixed = median(run_prepare("--help")[0] for _ in range(3))
-    print(f"PREPARE: recipes/prepare.py --num_folds 5; importing it takes {fixed:.1f} s of these")
+    fixed = median(prepare_generated(NUM_FEW, folder)["seconds"] for _ in range(3))
+    print(f"PREPARE: recipes/prepare.py --num_folds 5; {NUM_FEW} battles take {fixed:.1f} s, mostly imports")
     print(f"{'battles':>10} {'CSV MB':>7} {'seconds':>8} {'battles/s':>10} {'GiB':>5} {'exponent':>9} {'n log n':>8}")
     measured = []
     for size in sizes:
-        votes = folder / f"votes{size}.csv"
-        write_csv(size, votes)
-        seconds, peak = run_prepare("--sources", votes, "--output_dir", folder / f"data{size}", "--num_folds", 5)
-        row = {"battles": size, "csv_mb": votes.stat().st_size / 1e6, "seconds": seconds, "peak_gib": peak}
-        votes.unlink()
-        told = f"{size:10} {row['csv_mb']:7.0f} {seconds:8.1f} {size / seconds:10.0f} {peak:5.2f}"
+        row = prepare_generated(size, folder)
+        seconds = row["seconds"]
+        line = f"{size:10} {row['csv_mb']:7.0f} {seconds:8.1f} {size / seconds:10.0f} {row['peak_gib']:5.2f}"
         if measured:
             before, growth = measured[-1], math.log(size / measured[-1]["battles"])
             row["exponent"] = math.log((seconds - fixed) / (before["seconds"] - fixed)) / growth
             row["exponent_of_n_log_n"] = 1 + math.log(math.log(size) / math.log(before["battles"])) / growth
-            told += f" {row['exponent']:9.2f} {row['exponent_of_n_log_n']:8.2f}"
-        print(told, flush=True)
+            line += f" {row['exponent']:9.2f} {row['exponent_of_n_log_n']:8.2f}"
+        print(line, flush=True)
         measured.append(row)
     return {"fixed_seconds": fixed, "sizes": measured}
+
+
+def prepare_generated(num_battles: int, folder: Path) -> dict:
+    """Prepare generated battles, which are removed afterwards."""
+    votes, data = folder / "votes.csv", folder / "data"
+    write_csv(num_battles, votes)
+    seconds, peak = run_prepare("--sources", votes, "--output_dir", data, "--num_folds", 5)
+    row = {"battles": num_battles, "csv_mb": votes.stat().st_size / 1e6, "seconds": seconds, "peak_gib": peak}
+    votes.unlink()
+    shutil.rmtree(data)
+    return row
 
 
 def run_prepare(*arguments) -> tuple[float, float]:
@@ -147,19 +158,21 @@ def run_prepare(*arguments) -> tuple[float, float]:
 
 
 def measure_encode(config: DataConfig, folder: Path, repetitions: int = 5) -> dict:
-    """Tokens a second against the limit: the tokenizer alone, called on the same texts in the same batches."""
+    """Tokens a second against an upper bound: the tokenizer alone, called on the same texts in the same batches."""
     import datasets  # these import torch, see run_prepare
     from transformers.utils import logging
 
-    from lmsys_trl import prepared, rows
-    from lmsys_trl.battle import BATTLE_FEATURES
-    from lmsys_trl.prompts import turn_text
-    from lmsys_trl.sources import read_battles
+    from lmsys_trl.data.schema import BATTLE_FEATURES
+    from lmsys_trl.data.sources import read_battles
+    from lmsys_trl.encoding.dataset import encode_dataset
+    from lmsys_trl.encoding.examples import encode_battles
+    from lmsys_trl.encoding.template import turn_text
+    from lmsys_trl.encoding.tokenizer import load_tokenizer
 
     datasets.disable_progress_bars()
     logging.set_verbosity_error()  # of texts longer than the model's context
-    tokenizer = rows.load_tokenizer(config.tokenizer, config.pad_token)
-    others = {"source": "generated", "language": None, "soft_label": None}
+    tokenizer = load_tokenizer(config.tokenizer, config.pad_token)
+    others = {"source": "generated", "language": None}
     votes = {"generated": [b | others | {"id": str(b["id"])} for b in islice(make_battles(), NUM_ENCODED)]}
     if config.assets:
         votes["mt_bench_human"], _ = read_battles(Path(config.assets) / "data" / "mt_bench_human.csv")
@@ -169,10 +182,10 @@ def measure_encode(config: DataConfig, folder: Path, repetitions: int = 5) -> di
 
     def encode_cold(dataset: datasets.Dataset) -> None:
         datasets.config.HF_DATASETS_CACHE = tempfile.mkdtemp(dir=folder)
-        prepared.encode(dataset, tokenizer, MAX_LENGTH)
+        encode_dataset(dataset, tokenizer, MAX_LENGTH)
 
     figures = {}
-    print(f"\nENCODE: batches of {BATCH}, {MAX_LENGTH} tokens a row at most, medians of {repetitions}")
+    print(f"\nENCODE: batches of {BATCH}, {MAX_LENGTH} tokens an example at most, medians of {repetitions}")
     for name, battles in votes.items():
         batches = [battles[i : i + BATCH] for i in range(0, len(battles), BATCH)]
         texts = [
@@ -183,10 +196,10 @@ def measure_encode(config: DataConfig, folder: Path, repetitions: int = 5) -> di
         dataset = datasets.Dataset.from_list(battles, features=BATTLE_FEATURES)
         functions = {
             "tokenizer alone": lambda texts=texts: list(map(bare, texts)),
-            "rows.encode_battles": lambda bs=batches: [rows.encode_battles(b, tokenizer, MAX_LENGTH) for b in bs],
-            "prepared.encode, cold cache": lambda dataset=dataset: encode_cold(dataset),
+            "encode_battles": lambda bs=batches: [encode_battles(b, tokenizer, MAX_LENGTH) for b in bs],
+            "encode_dataset, cold cache": lambda dataset=dataset: encode_cold(dataset),
         }
-        seconds = timed_by_turns(functions, repetitions)
+        seconds = timed_in_turn(functions, repetitions)
         figures[name] = {"battles": len(battles), "tokens": num_tokens, "seconds": seconds}
         print(f"{len(battles)} battles ({name}) with {num_tokens} tokens in different texts")
         for what, taken in seconds.items():
@@ -195,8 +208,8 @@ def measure_encode(config: DataConfig, folder: Path, repetitions: int = 5) -> di
     return figures
 
 
-def timed_by_turns(functions: dict[str, Callable], repetitions: int) -> dict[str, float]:
-    """Median seconds of each; they take turns, so that whatever else the machine does falls on all of them."""
+def timed_in_turn(functions: dict[str, Callable], repetitions: int) -> dict[str, float]:
+    """Median seconds of each. They run by turns, so that whatever else the machine does slows all of them."""
     seconds = {name: [] for name in functions}
     for _ in range(repetitions):
         for name, function in functions.items():
@@ -206,54 +219,54 @@ def timed_by_turns(functions: dict[str, Callable], repetitions: int) -> dict[str
     return {name: median(taken) for name, taken in seconds.items()}
 
 
-def measure_rows() -> dict:
-    """Sharing rounds out over rows by their lengths in words: no tokenizer, the same job for both."""
+def measure_turns() -> dict:
+    """Distributing turns over examples by their lengths in words: no tokenizer, the same job for both."""
     import pandas as pd
 
-    from lmsys_trl.rows import pack_rounds
+    from lmsys_trl.encoding.turns import fit_turns
 
-    battles, built = list(islice(make_battles(), NUM_PACKED)), {}
+    battles, built = list(islice(make_battles(), NUM_FITTED)), {}
     frame = pd.DataFrame(battles)
     functions = {
-        "pandas": lambda: built.update(pandas=rows_by_pandas(frame)),
-        "rows.pack_rounds": lambda: built.update(ours=rows_by_pack_rounds(battles, pack_rounds)),
+        "pandas": lambda: built.update(pandas=examples_by_pandas(frame)),
+        "fit_turns": lambda: built.update(ours=examples_by_fit_turns(battles, fit_turns)),
     }
-    seconds = timed_by_turns(functions, repetitions=1)
-    assert built["pandas"] == built["ours"], "the two build different rows"
-    several = sum(len(rows) > 1 for rows in built["pandas"].values())
-    print(f"\nROWS: {NUM_PACKED} battles, {MAX_WORDS} words a row at most; {several} of them take more than one")
+    seconds = timed_in_turn(functions, repetitions=1)
+    assert built["pandas"] == built["ours"], "the two build different examples"
+    several = sum(len(examples) > 1 for examples in built["pandas"].values())
+    print(f"\nTURNS: {NUM_FITTED} battles, {MAX_WORDS} words an example at most; {several} take several")
     for name, taken in seconds.items():
         print(f"  {name:28} {taken:6.2f} s {seconds['pandas'] / taken:6.1f} x as fast as pandas")
-    return {"battles": NUM_PACKED, "seconds": seconds}
+    return {"battles": NUM_FITTED, "seconds": seconds}
 
 
-def rows_by_pandas(frame) -> dict[int, list[list[int]]]:
-    """Id -> its rows of rounds, as public notebooks do it: a row a turn, gone through from the last one backwards."""
-    frame = frame.assign(round=frame["prompt"].map(lambda turns: list(range(len(turns)))))
-    turns = frame.explode([*TURNS, "round"])
-    seen, rows = [], {}
+def examples_by_pandas(frame) -> dict[int, list[list[int]]]:
+    """Id -> the turns of each example, as public notebooks do it: a row a turn, from the last one backwards."""
+    frame = frame.assign(turn=frame["prompt"].map(lambda turns: list(range(len(turns)))))
+    turns = frame.explode([*TURNS, "turn"])
+    seen, examples = [], {}
     for _, turn in turns[::-1].iterrows():
         length = min(MAX_WORDS, sum(len(turn[name].split()) for name in TURNS))
         if turn["id"] not in seen:
             seen.append(turn["id"])
-            rows[turn["id"]], left = [], 0
+            examples[turn["id"]], left = [], 0
         if length > left:
-            rows[turn["id"]].insert(0, [])
+            examples[turn["id"]].insert(0, [])
             left = MAX_WORDS
-        rows[turn["id"]][0].insert(0, turn["round"])
+        examples[turn["id"]][0].insert(0, turn["turn"])
         left -= length
-    return rows
+    return examples
 
 
-def rows_by_pack_rounds(battles: list[dict], pack_rounds: Callable) -> dict[int, list[list[int]]]:
-    """The same with this project's packing."""
-    rows = {}
+def examples_by_fit_turns(battles: list[dict], fit_turns: Callable) -> dict[int, list[list[int]]]:
+    """The same with this project's function."""
+    examples = {}
     for battle in battles:
-        rounds = zip(*(battle[name] for name in TURNS), strict=True)
-        lengths = [tuple(len(text.split()) for text in one_round) for one_round in rounds]
-        packed = pack_rounds(lengths, [0] * len(lengths), MAX_WORDS)
-        rows[battle["id"]] = [[k for k, _ in row] for row in packed]
-    return rows
+        turns = zip(*(battle[name] for name in TURNS), strict=True)
+        lengths = [tuple(len(text.split()) for text in turn) for turn in turns]
+        fitted = fit_turns(lengths, [0] * len(lengths), MAX_WORDS)
+        examples[battle["id"]] = [[turn for turn, _ in example] for example in fitted]
+    return examples
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """
 What do teachers teach the judge of smollm2.yaml? Trains it on generated battles with votes and with the probabilities
-that these were drawn from; and, where there are real votes, with votes alone and with the out-of-fold forecasts of
-three judges of its own size besides. Reports are in OUTPUT/*/report.
+that these were drawn from; and, with --assets, on real votes alone and with the out-of-fold predictions of three
+judges of its own size. Reports are in OUTPUT/*/report.
 
     python benchmarks/teachers.py --output_dir runs/teachers --assets DIR
 """
@@ -13,8 +13,9 @@ from pathlib import Path
 import yaml
 from real_votes import SOURCES, interval, run
 
-from lmsys_trl.config import parse_config, run_recipe
-from lmsys_trl.provenance import without_folders
+from lmsys_trl.artifacts import strip_local_paths
+from lmsys_trl.config import parse_config
+from lmsys_trl.terminal import run_recipe
 
 NUM_FOLDS = 3
 
@@ -23,12 +24,14 @@ NUM_FOLDS = 3
 class TeachersConfig:
     """How many battles and steps."""
 
-    output_dir: str = field(metadata={"help": "Where data sets, judges and reports go."})
+    output_dir: str = field(metadata={"help": "The folder for data sets, judges and reports."})
     assets: str | None = field(
         default=None, metadata={"help": "A folder with data/*.csv in the competition's columns."}
     )
     sample: int = field(default=400, metadata={"help": "Real battles of each file."})
-    validation_share: float = field(default=0.2, metadata={"help": "Share of the real battles held out, by prompt."})
+    validation_fraction: float = field(
+        default=0.2, metadata={"help": "Fraction of the real battles held out, by prompt."}
+    )
     options: list[str] = field(
         default_factory=lambda: ["max_length=256", "learning_rate=5e-4", "per_device_train_batch_size=4"],
         metadata={"help": "key=value for recipes/sft.py on real votes."},
@@ -38,42 +41,42 @@ class TeachersConfig:
 def main():
     config, _ = parse_config(TeachersConfig)
     output = Path(config.output_dir)
-    known(output / "known")
+    learn_from_generator(output / "known")
     if config.assets:
-        real(output / "real", Path(config.assets) / "data", config)
+        learn_from_judges(output / "real", Path(config.assets) / "data", config)
 
 
-def known(folder: Path) -> None:
-    """The generator's battles: its probabilities are the best teacher there can be."""
+def learn_from_generator(folder: Path) -> None:
+    """Generated battles: the probabilities of the generator are the best teacher there can be."""
     run("synthesize.py", "--output_dir", folder)
-    run("prepare.py", "--sources", folder / "train.csv", "--validation_share", 0.1, "--output_dir", folder / "data")
+    run("prepare.py", "--sources", folder / "train.csv", "--validation_fraction", 0.1, "--output_dir", folder / "data")
     teacher = ["--teacher_files", folder / "train_probabilities.csv", "--allow_unmatched", "--hard_weight", 0]
     for name, options in (("votes", []), ("probabilities", teacher)):
         train(folder / "data", folder / name, *options)
     judges = [folder / "votes", folder / "probabilities"]
-    known = folder / "test_probabilities.csv"
-    report(folder, judges, "--test_file", folder / "test.csv", "--known_probabilities", known)
+    votes = ["--test_file", folder / "test.csv", "--known_probabilities", folder / "test_probabilities.csv"]
+    report(folder, judges, *votes)
 
 
-def real(folder: Path, data: Path, config: TeachersConfig) -> None:
-    """Real votes: judges of the folds as teachers, a student with and without them, and the teachers' average."""
+def learn_from_judges(folder: Path, data: Path, config: TeachersConfig) -> None:
+    """Real votes: the folds' judges as teachers, a student with and without them, and the average of the teachers."""
     folder.mkdir(parents=True, exist_ok=True)
     sources = [{"path": str(data / f"{name}.csv"), "sample": config.sample} for name in SOURCES]
     (folder / "sources.yaml").write_text(yaml.safe_dump({"sources": sources}), encoding="utf-8")
-    split = ["--num_folds", NUM_FOLDS, "--validation_share", config.validation_share]
+    split = ["--num_folds", NUM_FOLDS, "--validation_fraction", config.validation_fraction]
     run("prepare.py", folder / "sources.yaml", *split, "--output_dir", folder / "data")
     options = [f"--{option}" for option in config.options]
     teachers = [folder / f"fold{fold}" for fold in range(NUM_FOLDS)]
     for fold, judge in enumerate(teachers):
         train(folder / "data", judge, "--fold", fold, *options)
-    forecasts = folder / "teachers.parquet"
+    predictions = folder / "teachers.parquet"
     run(
-        "out_of_fold.py", "--adapters", *teachers, "--dataset_name", folder / "data", "--tta", "swap", "--output_file",
-        forecasts,
+        "out_of_fold.py", "--adapter", *teachers, "--dataset_name", folder / "data", "--tta", "swap", "--output_file",
+        predictions,
     )  # fmt: skip
-    run("merge.py", "--adapters", *teachers, "--output_dir", folder / "average")
+    run("merge.py", "--adapter", *teachers, "--output_dir", folder / "average")
     train(folder / "data", folder / "student_alone", *options)
-    mix = ["--teacher_files", forecasts, "--hard_weight", 0.5, "--kl_weight", 0.5]
+    mix = ["--teacher_files", predictions, "--hard_weight", 0.5, "--kl_weight", 0.5]
     train(folder / "data", folder / "student", *mix, *options)
     judges = [*teachers, folder / "average", folder / "student_alone", folder / "student"]
     report(folder, judges, "--dataset_name", folder / "data")
@@ -84,17 +87,17 @@ def train(data: Path, judge: Path, *options) -> None:
 
 
 def report(folder: Path, judges: list[Path], *votes) -> None:
-    run("validate.py", "--adapters", *judges, *votes, "--output_dir", folder / "report")
+    run("validate.py", "--adapter", *judges, *votes, "--output_dir", folder / "report")
     figures = json.loads((folder / "report" / "metrics.json").read_text())
     print(f"\n{folder.name}: {figures['num_battles']} battles, 95% intervals over groups of prompts")
-    names = [without_folders(str(judge)) for judge in judges]
+    names = [strip_local_paths(str(judge)) for judge in judges]
     for judge, name in zip(judges, names, strict=True):
         found = figures["judges"][name]
         for order, title in (("ab", "one order"), ("mean", "both orders")):
             print(f"{judge.name:16} log loss, {title:12} {interval(found['orders'][order]['log_loss'])}")
     for difference in figures["differences"]:
-        if difference["less"] in names:
-            title = f"{difference['judge']} less {difference['less']}"
+        if difference["baseline"] in names:
+            title = f"{difference['judge']} minus {difference['baseline']}"
             print(f"{title:40} {interval(difference['log_loss'])}")
 
 

@@ -1,9 +1,9 @@
 """
-How fast is a training step, against the limit and against what people use? Models of the real size with random
-weights, since time does not depend on their values; the same rows, LoRA and number of battles a step for all; one
-process for each, which take their steps in turn.
+How fast is a training step, against an upper bound and against other implementations? Models of the real size with
+random weights, since time does not depend on their values; the same examples, LoRA and number of battles a step for
+all; one process for each, which take steps by turns. On the GPU if there is one, else on the CPU.
 
-    python benchmarks/training.py --quick          # the 135M model, under three minutes
+    python benchmarks/training.py --quick          # the 135M model, under three minutes on two cores
     python benchmarks/training.py --json speed.json
 """
 
@@ -19,9 +19,11 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
+from devices import CUDA, DEVICE, device_name, peak_memory, reset_peak_memory, synchronize
+from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from torch.autograd import DeviceType
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
@@ -34,12 +36,14 @@ from transformers import (
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 from trl import SFTConfig, SFTTrainer
 
-from lmsys_trl.config import parse_config, run_recipe
-from lmsys_trl.rows import IGNORED
-from lmsys_trl.trainer import JudgeTrainer, TrainingConfig
+from lmsys_trl.config import parse_config
+from lmsys_trl.encoding.examples import IGNORED
+from lmsys_trl.terminal import run_recipe
+from lmsys_trl.training.config import TrainingConfig
+from lmsys_trl.training.trainer import JudgeTrainer
 
 # The shapes of SmolLM2-135M and gemma-3-270m.
-CONFIGS = {
+MODELS = {
     "SmolLM2-135M": LlamaConfig(
         vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
         num_key_value_heads=3, tie_word_embeddings=True, rope_theta=100_000,
@@ -49,11 +53,10 @@ CONFIGS = {
         num_key_value_heads=1, head_dim=256, tie_word_embeddings=True,
     ),
 }  # fmt: skip
-CONTESTANTS = ("limit", "ours", "trl", "plain")
 TITLES = {
-    "limit": "the bare backbone, no padding, no head",
+    "upper_bound": "the bare backbone, no padding, no head",
     "ours": "recipes/sft.py",
-    "trl": "trl.SFTTrainer as it comes",
+    "trl": "trl.SFTTrainer with its defaults",
     "plain": "transformers.Trainer, batch 4, all logits",
 }
 
@@ -61,7 +64,7 @@ KINDS = {  # operators of torch, as the profiler names them
     "matrix products of the layers and LoRA": ("mm", "addmm", "linear", "matmul", "mkldnn_convolution"),
     "attention: products and softmax": ("bmm", "baddbmm", "_softmax", "_softmax_backward_data"),
     "casts between float32 and bfloat16, copies": ("copy_", "_to_copy", "clone", "cat"),
-    "element by element: norms, activations, sums": (
+    "elementwise: norms, activations, sums": (
         "mul", "add", "add_", "mul_", "neg", "silu", "silu_backward", "pow", "mean", "sum", "rsqrt", "div", "gelu",
         "tanh", "gelu_backward", "tanh_backward", "fill_", "masked_fill_", "sigmoid",
     ),
@@ -73,19 +76,19 @@ class BenchmarkConfig:
     """What is measured, and how often."""
 
     quick: bool = field(default=False, metadata={"help": "The 135M model only, fewer steps."})
-    models: list[str] = field(default_factory=lambda: list(CONFIGS), metadata={"help": "Names of models."})
+    models: list[str] = field(default_factory=lambda: list(MODELS), metadata={"help": "Names of models."})
     battles_per_step: int = field(default=8, metadata={"help": "Battles in an optimizer step."})
     mean_length: int = field(
-        default=200, metadata={"help": "Tokens in a row on average; log-normal as real ones are."}
+        default=200, metadata={"help": "Mean tokens in an example; log-normal, as real lengths are."}
     )
-    contestants: list[str] = field(default_factory=lambda: list(CONTESTANTS), metadata={"help": "Who takes part."})
-    steps: int = field(default=5, metadata={"help": "Steps of each that are timed, after one that is not."})
-    rows_at_once: int = field(default=1, metadata={"help": "Our per_device_train_batch_size."})
+    implementations: list[str] = field(default_factory=lambda: list(TITLES), metadata={"help": "What is compared."})
+    steps: int = field(default=5, metadata={"help": "Timed steps of each, after one that is not timed."})
+    per_device_train_batch_size: int = field(default=1, metadata={"help": "Examples in our micro-batches."})
     dtype: str = field(default="float32", metadata={"help": "Of the frozen weights."})
-    bf16: bool = field(default=False, metadata={"help": "Compute in bfloat16: faster or slower, as the CPU is."})
-    layers: list[int] | None = field(default=None, metadata={"help": "Layers with LoRA (all unless told)."})
+    bf16: bool = field(default=False, metadata={"help": "Compute in bfloat16. Some CPUs are slower with it."})
+    layers: list[int] | None = field(default=None, metadata={"help": "Layers with LoRA (default: all)."})
     torch_compile: bool = field(default=False, metadata={"help": "Compile our model."})
-    profile: bool = field(default=False, metadata={"help": "Show what our steps are spent on instead."})
+    profile: bool = field(default=False, metadata={"help": "Instead, show what our steps spend their time on."})
     json: str | None = field(default=None, metadata={"help": "A file for the figures."})
 
 
@@ -93,6 +96,7 @@ def main():
     config, _ = parse_config(BenchmarkConfig)
     if config.quick:
         config.models, config.steps = ["SmolLM2-135M"], 2
+    print(f"Device: {device_name()}", flush=True)
     if config.profile:
         for model in config.models:
             show_profile(model, config)
@@ -102,26 +106,25 @@ def main():
         figures[model] = measure(model, config)
         show(model, figures[model], config)
     if config.json:
-        first = figures[config.models[0]]["ratios"]
-        Path(config.json).write_text(
-            json.dumps({"ratios": first, "models": figures}, indent=2) + "\n", encoding="utf-8"
-        )
+        content = {"device": device_name(), "ratios": figures[config.models[0]]["ratios"], "models": figures}
+        Path(config.json).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def make_rows(num_rows: int, mean_length: int, vocabulary: int) -> list[dict]:
-    """Rows of random tokens, as long as battles are: log-normal, and none above three times the mean."""
-    rng, rows = random.Random(0), []
-    for i in range(num_rows):
+def make_examples(num_examples: int, mean_length: int, vocabulary: int) -> list[dict]:
+    """Examples of random tokens with log-normal lengths, as battles have, of at most three times the mean."""
+    rng, examples = random.Random(0), []
+    for i in range(num_examples):
         length = min(3 * mean_length, 30 + int(rng.lognormvariate(0, 0.8) * (mean_length - 30) / 1.377))
         ids = [rng.randrange(10, vocabulary) for _ in range(length)]
         labels = [IGNORED] * (length - 2) + ids[-2:]
-        rows.append({"id": str(i), "input_ids": ids, "labels": labels, "votes": [1.0, 0.0, 0.0], "length": length})
-    return rows
+        examples.append({"id": str(i), "input_ids": ids, "labels": labels, "votes": [1.0, 0.0, 0.0], "length": length})
+    return examples
 
 
 def measure(model: str, config: BenchmarkConfig) -> dict:
+    """Seconds of each step, tokens per second and peak memory of each implementation, and ratios to ours."""
     context, workers = get_context("spawn"), {}
-    for name in config.contestants:
+    for name in config.implementations:
         here, there = context.Pipe()
         process = context.Process(target=work, args=(name, model, config, there), daemon=True)
         process.start()
@@ -129,7 +132,7 @@ def measure(model: str, config: BenchmarkConfig) -> dict:
         workers[name] = here
     for worker in workers.values():
         worker.recv()  # ready
-    seconds = {name: [] for name in config.contestants}
+    seconds = {name: [] for name in config.implementations}
     for step in range(config.steps + 1):
         for name, worker in workers.items():
             worker.send("step")
@@ -140,27 +143,26 @@ def measure(model: str, config: BenchmarkConfig) -> dict:
     for name, worker in workers.items():
         worker.send("end")
         gib[name] = worker.recv()
-    rows = make_rows(config.battles_per_step * (config.steps + 1), config.mean_length, CONFIGS[model].vocab_size)
+    examples = make_examples(
+        config.battles_per_step * (config.steps + 1), config.mean_length, MODELS[model].vocab_size
+    )
     tokens = [
-        sum(row["length"] for row in rows[i : i + config.battles_per_step])
-        for i in range(config.battles_per_step, len(rows), config.battles_per_step)
+        sum(example["length"] for example in examples[i : i + config.battles_per_step])
+        for i in range(config.battles_per_step, len(examples), config.battles_per_step)
     ]
     speed = {name: statistics.median(n / s for n, s in zip(tokens, seconds[name], strict=True)) for name in seconds}
     # Ratios of the same step, which is the same work, so that a slow minute of the machine hits all.
-    ratio = {
+    ratios = {
         f"to_{name}": statistics.median(
-            other / ours for other, ours in zip(seconds[name], seconds["ours"], strict=True)
+            other / ours for other, ours in zip(times, seconds["ours"], strict=True)
         )
-        for name in seconds
-        if name != "ours"
-    }
-    return {
-        "ratios": ratio,
-        "memory_to_limit": gib["ours"] / gib["limit"],
-        "tokens_per_second": speed,
-        "peak_gib_over_loaded_model": gib,
-        "seconds": seconds,
-    }
+        for name, times in seconds.items()
+        if name != "ours" and "ours" in seconds
+    }  # fmt: skip
+    figures = {"ratios": ratios, "tokens_per_second": speed, "peak_gib_over_loaded_model": gib, "seconds": seconds}
+    if {"ours", "upper_bound"} <= gib.keys() and gib["upper_bound"]:
+        figures["memory_to_upper_bound"] = gib["ours"] / gib["upper_bound"]
+    return figures
 
 
 def show(model: str, figures: dict, config: BenchmarkConfig) -> None:
@@ -169,61 +171,73 @@ def show(model: str, figures: dict, config: BenchmarkConfig) -> None:
     for name in figures["seconds"]:
         speed, gib = figures["tokens_per_second"][name], figures["peak_gib_over_loaded_model"][name]
         print(f"{TITLES[name]:42} {speed:8.0f} {gib:9.2f}")
-    ratios = ", ".join(f"{key} {value:.2f}" for key, value in figures["ratios"].items())
-    print(f"speed: {ratios}; memory to_limit {figures['memory_to_limit']:.2f}", flush=True)
+    ratios = [f"speed {key} {value:.2f}" for key, value in figures["ratios"].items()]
+    if "memory_to_upper_bound" in figures:
+        ratios.append(f"memory to_upper_bound {figures['memory_to_upper_bound']:.2f}")
+    print(", ".join(ratios), flush=True)
 
 
 def show_profile(model: str, config: BenchmarkConfig) -> None:
-    """Our steps under the profiler of torch: the share of each kind of work, as its operators count themselves."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+    """Our steps under the profiler of torch: the fraction of each kind of work, by the time of its operators."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if CUDA:
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profiler:
         work("ours", model, config, None)
-    events = profiler.key_averages()
-    total = sum(event.self_cpu_time_total for event in events)
+    time_of = "self_device_time_total" if CUDA else "self_cpu_time_total"
+    # A GPU's kernels are listed on their own too, and once more as the time of the operator that started them.
+    events = [event for event in profiler.key_averages() if event.device_type == DeviceType.CPU]
+    total = sum(getattr(event, time_of) for event in events)
     kinds = dict.fromkeys([*KINDS, "the optimizer", "all else"], 0.0)
     for event in events:
         name = event.key.removeprefix("aten::")
         kind = next((kind for kind, names in KINDS.items() if name in names), "all else")
-        kinds["the optimizer" if "Optimizer" in name or "_foreach" in name else kind] += event.self_cpu_time_total
+        kinds["the optimizer" if "Optimizer" in name or "_foreach" in name else kind] += getattr(event, time_of)
     print(f"\n{model}, {config.steps + 1} steps and their preparation, {total / 1e6:.0f} seconds of all operators")
     for kind, microseconds in sorted(kinds.items(), key=lambda item: -item[1]):
         print(f"{kind:42} {microseconds / total:6.1%}")
 
 
 def work(name: str, model: str, config: BenchmarkConfig, parent: Connection | None) -> None:
-    """Takes a step whenever the parent says so; without one, all at once."""
+    """Train with one implementation: a step whenever the parent asks for one, or all at once without a parent."""
     torch.manual_seed(0)
-    rows = make_rows(config.battles_per_step * (config.steps + 1), config.mean_length, CONFIGS[model].vocab_size)
+    examples = make_examples(
+        config.battles_per_step * (config.steps + 1), config.mean_length, MODELS[model].vocab_size
+    )
     base = AutoModelForCausalLM.from_config(
-        CONFIGS[model], dtype=getattr(torch, config.dtype), attn_implementation="eager"
+        MODELS[model], dtype=getattr(torch, config.dtype), attn_implementation="eager"
     )
     lora = LoraConfig(
         r=16, lora_alpha=32, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], task_type="CAUSAL_LM",
         layers_to_transform=config.layers,
     )  # fmt: skip
-    if name == "limit":
-        run_limit(get_peft_model(base, lora), our_batches(rows, config), rows, config.bf16, parent)
+    if name == "upper_bound":
+        run_upper_bound(
+            get_peft_model(base, lora).to(DEVICE), our_batches(examples, config), examples, config.bf16, parent
+        )
         return
     with tempfile.TemporaryDirectory() as folder:
         options = {
-            "output_dir": folder, "num_train_epochs": 1, "learning_rate": 1e-5, "bf16": config.bf16, "use_cpu": True,
-            "report_to": "none", "save_strategy": "no", "disable_tqdm": True, "logging_steps": 1000,
+            "output_dir": folder, "num_train_epochs": 1, "learning_rate": 1e-5, "bf16": config.bf16,
+            "use_cpu": not CUDA, "report_to": "none", "save_strategy": "no", "disable_tqdm": True,
+            "logging_steps": 1000,
         }  # fmt: skip
-        data = Dataset.from_list(rows)
-        turns = {"callbacks": [InTurns(parent)] if parent else []}
+        data = Dataset.from_list(examples)
+        callbacks = {"callbacks": [StepByStep(parent)] if parent else []}
         if name == "ours":
             options |= {
-                "battles_per_step": config.battles_per_step, "per_device_train_batch_size": config.rows_at_once,
-                "torch_compile": config.torch_compile,
+                "battles_per_step": config.battles_per_step, "torch_compile": config.torch_compile,
+                "per_device_train_batch_size": config.per_device_train_batch_size,
             }  # fmt: skip
             trainer = JudgeTrainer(
                 model=base, args=TrainingConfig(**options), train_dataset=data, peft_config=lora,
-                processing_class=tokenizer(), **turns,
+                processing_class=build_tokenizer(), **callbacks,
             )  # fmt: skip
         elif name == "trl":
             options |= {"per_device_train_batch_size": config.battles_per_step, "max_length": None}
             trainer = SFTTrainer(
                 model=base, args=SFTConfig(**options), train_dataset=data.select_columns(["input_ids", "labels"]),
-                peft_config=lora, processing_class=tokenizer(), **turns,
+                peft_config=lora, processing_class=build_tokenizer(), **callbacks,
             )  # fmt: skip
         else:
             options |= {
@@ -232,15 +246,15 @@ def work(name: str, model: str, config: BenchmarkConfig, parent: Connection | No
             }  # fmt: skip
             trainer = Trainer(
                 model=get_peft_model(base, lora), args=TrainingArguments(**options), train_dataset=data,
-                data_collator=pad_right, **turns,
+                data_collator=pad_right, **callbacks,
             )  # fmt: skip
-        sampler = our_batches(rows, config) if name == "ours" else torch.utils.data.SequentialSampler(data)
+        sampler = our_batches(examples, config) if name == "ours" else torch.utils.data.SequentialSampler(data)
         trainer._get_train_sampler = lambda *_: sampler  # the same battles in each step for all
         trainer.train()
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Rows are made already, but trainers want to know how to pad, and ours what the letters are."""
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Examples are tokens already, but trainers need a token to pad with, and ours the letters' tokens."""
     vocabulary = {token: i for i, token in enumerate(["<pad>", "<bos>", "<eos>", "<unk>", "A", "B", "C"])}
     backend = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer = PreTrainedTokenizerFast(
@@ -250,77 +264,81 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-class InTurns(TrainerCallback):
-    """Lets a training take one step at a time, and tells how long each took."""
+class StepByStep(TrainerCallback):
+    """Makes a training wait for its parent before each step, and report how long the step took."""
 
     def __init__(self, parent: Connection):
         self.parent, self.start = parent, None
 
     def on_step_begin(self, args, state, control, **kwargs):
-        wait_for_turn(self.parent, first=self.start is None)
+        if self.start is None:
+            self.loaded = report_ready(self.parent)
+        self.parent.recv()
+        synchronize()
         self.start = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):
+        synchronize()
         self.parent.send(time.perf_counter() - self.start)
 
     def on_train_end(self, args, state, control, **kwargs):
-        tell_memory(self.parent)
+        report_memory(self.parent, self.loaded)
 
 
-def wait_for_turn(parent: Connection, first: bool) -> None:
-    if first:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
-        wait_for_turn.loaded = memory("VmRSS")
-        parent.send("ready")
+def report_ready(parent: Connection) -> float:
+    """Tell the parent that the model is loaded. Returns its GiB, and measures the peak from here on."""
+    loaded = reset_peak_memory()
+    parent.send("ready")
+    return loaded
+
+
+def report_memory(parent: Connection, loaded: float) -> None:
+    """Wait for the end, and send the peak of memory over the loaded model in GiB."""
     parent.recv()
+    parent.send(peak_memory() - loaded)
 
 
-def tell_memory(parent: Connection) -> None:
-    parent.recv()
-    parent.send(memory("VmHWM") - wait_for_turn.loaded)
-
-
-def memory(name: str) -> float:
-    """GiB of this process: `VmRSS` now, or `VmHWM` at its peak."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 2**20
-
-
-def our_batches(rows: list[dict], config: BenchmarkConfig) -> BatchRebalanceSampler:
-    """The batches of recipes/sft.py, with the rows of each step in the order given."""
-    num_batches = config.battles_per_step // config.rows_at_once
-    lengths = [row["length"] for row in rows]
+def our_batches(examples: list[dict], config: BenchmarkConfig) -> BatchRebalanceSampler:
+    """The batches of recipes/sft.py, with the examples of each step in the order given."""
+    num_batches = config.battles_per_step // config.per_device_train_batch_size
+    lengths = [example["length"] for example in examples]
     return BatchRebalanceSampler(lengths, config.battles_per_step, 1, num_batches, shuffle=False)
 
 
-def run_limit(model, batches: BatchRebalanceSampler, rows: list[dict], bf16: bool, parent: Connection) -> None:
+def run_upper_bound(
+    model: PeftModel, batches: BatchRebalanceSampler, examples: list[dict], bf16: bool, parent: Connection
+) -> None:
     """
-    Forward and backward of what every training needs: the backbone with its LoRA, over the tokens of our batches as
-    full rectangles, as if all rows of a batch were equally long.
+    Forward and backward pass of what every training needs: the backbone with its LoRA, over the tokens of our batches
+    as full rectangles, as if all examples of a batch were equally long.
     """
     backbone = model.get_base_model().model
+    loaded = report_ready(parent)
     for number, batch in enumerate(batches):
         if number % batches.grad_accum == 0:
-            wait_for_turn(parent, first=number == 0)
+            parent.recv()
+            synchronize()
             began = time.perf_counter()
-        tokens = [token for index in batch for token in rows[index]["input_ids"]]
-        tokens = torch.tensor(tokens[: len(tokens) // len(batch) * len(batch)]).view(len(batch), -1)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        tokens = [token for index in batch for token in examples[index]["input_ids"]]
+        tokens = torch.tensor(tokens[: len(tokens) // len(batch) * len(batch)]).view(len(batch), -1).to(DEVICE)
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bf16):
             hidden = backbone(input_ids=tokens, use_cache=False).last_hidden_state
         hidden[:, -3:].float().square().mean().backward()
         if (number + 1) % batches.grad_accum == 0:
             model.zero_grad()
+            synchronize()
             parent.send(time.perf_counter() - began)
-    tell_memory(parent)
+    report_memory(parent, loaded)
 
 
-def pad_right(rows: list[dict]) -> dict[str, torch.Tensor]:
-    longest = max(row["length"] for row in rows)
+def pad_right(examples: list[dict]) -> dict[str, torch.Tensor]:
+    """A batch as most collators make it."""
+    longest = max(example["length"] for example in examples)
 
     def pad(key: str, filler: int) -> torch.Tensor:
-        return torch.tensor([row[key] + [filler] * (longest - row["length"]) for row in rows])
+        return torch.tensor([example[key] + [filler] * (longest - example["length"]) for example in examples])
 
-    mask = torch.tensor([[1] * row["length"] + [0] * (longest - row["length"]) for row in rows])
+    mask = torch.tensor([[1] * e["length"] + [0] * (longest - e["length"]) for e in examples])
     return {"input_ids": pad("input_ids", 0), "labels": pad("labels", IGNORED), "attention_mask": mask}
 
 

@@ -1,57 +1,71 @@
-"""What a battle is, and what exchanging its two answers means."""
+"""
+A battle: one conversation, two models' answers, and a vote.
+
+A battle is a `dict` with `id`, `prompt`, `response_a` and `response_b` (lists with one text or None a turn), and `vote`:
+the fractions of A, B and tie, which sum to 1, or None where nobody voted. It may have `source`, `language`, `model_a`,
+`model_b`, `group` and `fold` too. `data/schema.py` has the types.
+"""
 
 import re
+from collections.abc import Sequence
+from hashlib import sha256
 
-from datasets import Features, List, Value
+import numpy as np
 
 WINNERS = ("model_a", "model_b", "tie")  # the order of every triple of probabilities in this project
+_SWAPPED_KEYS = {"response_a": "response_b", "response_b": "response_a", "model_a": "model_b", "model_b": "model_a"}
 
-BATTLE_FEATURES = Features(
-    {
-        "id": Value("string"),  # as it stands in the file
-        "source": Value("string"),  # the name of the source it came from
-        "language": Value("string"),  # as the source names it
-        "model_a": Value("string"),
-        "model_b": Value("string"),
-        "prompt": List(Value("string")),  # one entry a turn; None where the file has null
-        "response_a": List(Value("string")),
-        "response_b": List(Value("string")),
-        "winner": Value("string"),  # one of WINNERS, or None where there is no vote or no single winner
-        "soft_label": List(Value("float64")),  # the shares of WINNERS where the vote is not one of them alone, or None
-    }
-)
-PREPARED_FEATURES = Features(
-    {
-        **BATTLE_FEATURES,
-        "group": Value("string"),  # battles of one group stand on one side of every split
-        "fold": Value("int32"),  # None in validation, or where no folds were asked for
-        "swapped_from": Value("string"),  # the id of the battle that this is with A and B exchanged, or None
-    }
-)
+
+def swap_probabilities(probabilities):
+    """P(A) and P(B) exchanged, in an array of shape `(..., 3)`; a list of three gives a list."""
+    if isinstance(probabilities, np.ndarray):
+        return probabilities[..., [1, 0, 2]]
+    a, b, tie = probabilities
+    return [b, a, tie]
 
 
 def swap_battle(battle: dict) -> dict:
     """
-    The same battle with the answers' places exchanged, models and vote with them.
+    The same battle with its answers swapped, models, vote and teachers' predictions with them.
 
     Args:
-        battle (`dict`): A row of [`BATTLE_FEATURES`]; the models, the vote and what teachers forecast may be missing.
+        battle (`dict`): A battle, or any of its keys.
 
     Returns:
-        `dict`: A new row under the same id. Swapping twice gives the battle back.
+        `dict`: A new battle under the same id. Swapping twice gives the battle back.
     """
-    swapped = dict(battle)
-    for one, other in (("response_a", "response_b"), ("model_a", "model_b")):
-        if one in battle:
-            swapped[one], swapped[other] = battle[other], battle[one]
-    if battle.get("soft_label"):
-        a, b, tie = battle["soft_label"]
-        swapped["soft_label"] = [b, a, tie]
+    swapped = {_SWAPPED_KEYS.get(key, key): value for key, value in battle.items()}
+    if battle.get("vote"):
+        swapped["vote"] = swap_probabilities(battle["vote"])
     if battle.get("teachers"):
-        swapped["teachers"] = [[b, a, tie] for a, b, tie in battle["teachers"]]
-    if "winner" in battle:
-        swapped["winner"] = {"model_a": "model_b", "model_b": "model_a"}.get(battle["winner"], battle["winner"])
+        swapped["teachers"] = [swap_probabilities(teacher) for teacher in battle["teachers"]]
     return swapped
+
+
+def vote_for(winner: str | None) -> list[float] | None:
+    """The vote for one of [`WINNERS`], or None for None."""
+    return None if winner is None else [float(winner == name) for name in WINNERS]
+
+
+def winner_of(vote: Sequence[float] | None) -> str | None:
+    """The one of [`WINNERS`] with the largest fraction; None without a vote or where several are equal."""
+    if vote is None or len(vote) == 0:
+        return None
+    largest = [winner for winner, fraction in zip(WINNERS, vote, strict=True) if fraction == max(vote)]
+    return largest[0] if len(largest) == 1 else None
+
+
+def first_prompt(battle: dict) -> str:
+    """
+    The first user turn with white space normalised. Battles in which it is equal belong together, so that a
+    conversation and its continuation are never on different sides of a split.
+    """
+    return " ".join((battle["prompt"][0] or "").split()) if battle["prompt"] else ""
+
+
+def prompt_group(battle: dict) -> str:
+    """The group of a battle: the one that its data set gives it, or else a hash of its first prompt."""
+    return battle.get("group") or sha256(first_prompt(battle).encode()).hexdigest()
 
 
 def replace_surrogates(text: str) -> tuple[str, int]:
@@ -59,11 +73,3 @@ def replace_surrogates(text: str) -> tuple[str, int]:
     if text.isascii():
         return text, 0
     return re.subn("[\ud800-\udfff]", "\ufffd", text)
-
-
-def first_prompt(battle: dict) -> str:
-    """
-    The first user turn with white space normalised: battles in which it is equal belong together, so that a
-    conversation and its continuation never stand on different sides of a split.
-    """
-    return " ".join((battle["prompt"][0] or "").split()) if battle["prompt"] else ""

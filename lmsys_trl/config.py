@@ -1,152 +1,195 @@
-"""One YAML and the command line -> checked dataclasses. All mistakes are told at once."""
+"""One YAML and the command line -> checked dataclasses. All problems are reported at once."""
 
-import dataclasses
-import os
 import sys
-import traceback
-import warnings
-from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from .errors import UserError, raise_problems
+from .help import render_help
+from .keys import REQUIRED, Key, keys_of, load_class
+
 SECRETS = {"hub_token": "HF_TOKEN", "push_to_hub_token": "HF_TOKEN"}
+# Earlier names of keys, refused with the new one where a recipe has it.
+RENAMED = {
+    "adapters": "adapter",
+    "battles_per_part": "shard_size",
+    "private": "hub_private_repo",
+    "rows": "examples",
+    "validation_share": "validation_fraction",
+}
 
 
-def parse_config(*classes: type, argv: list[str] | None = None) -> tuple:
+class Parsed(NamedTuple):
+    """What was made of a YAML and a command line."""
+
+    configs: tuple  # an instance of each class; empty if one could not be made
+    given: dict  # all valid values that were given
+    problems: list[str]
+
+
+def parse_config(*classes: type | str, argv: list[str] | None = None) -> tuple:
     """
-    Read `recipe.py [recipe.yaml] [--key value ...]` into dataclasses. What stands on the command line wins.
+    Read `recipe.py [recipe.yaml] [--key value ...]` into dataclasses. The command line overrides the YAML.
 
-    A first argument that ends in `.yaml` (or `--config FILE`) is looked up as a path, then next to the script. A key
-    belongs to the first class that has it. Types are those of the fields, read as pydantic reads them, so that
-    `1e-4` is a number in YAML too.
+    A first argument that ends in `.yaml` (or `--config FILE`) is looked up as a path, then in the folders beside the
+    script. A key belongs to the first class that has it. Types are those of the fields, read as pydantic reads them,
+    so that `1e-4` is a number in YAML too.
 
     Args:
-        classes (`type`): Dataclasses.
+        classes (`type` or `str`): Dataclasses. One that takes seconds to import is given by its dotted name: keys
+            are checked against [`inherited_keys`] first, and once more after the import.
         argv (`list[str]`, *optional*): In place of the command line.
 
     Returns:
         `tuple`: An instance of each class, and last the `dict` of all values that were given.
 
     Raises:
-        ValueError: With one line for each unknown key (and the nearest valid one), wrong type and missing value.
+        UserError: With one line for each unknown key (and the nearest valid one), wrong type and missing value.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    fields, hints, owner = {}, {}, {}
-    for cls in reversed(classes):
-        for field in dataclasses.fields(cls):
-            if field.init:
-                fields[field.name], owner[field.name] = field, cls
-                hints[field.name] = get_type_hints(cls, include_extras=True)[field.name]
     if "--help" in argv or "-h" in argv:
-        print(_help(classes, fields, owner))
+        print(render_help(Path(sys.argv[0]), classes, everything="all" in argv))
         sys.exit(0)
+    raise_problems(read_config(*classes, argv=argv, load=False).problems)  # before classes given by name are imported
+    parsed = read_config(*classes, argv=argv)
+    raise_problems(parsed.problems)
+    return *parsed.configs, parsed.given
 
-    problems = []
-    config_file, options = _read_options(argv, problems)
-    given = {}
-    for where, values in (
-        (config_file, _read_yaml(config_file) if config_file else {}),
-        ("the command line", options),
-    ):
-        for key, value in values.items():
-            if key in SECRETS:
-                problems.append(f"{key}: secrets don't belong in files or commands. Set {SECRETS[key]} instead")
-            elif key not in fields:
-                nearest = get_close_matches(str(key), fields, n=1)
-                hint = f". Did you mean {nearest[0]}?" if nearest else ". --help lists the keys"
-                problems.append(f"{key}: unknown key in {where}{hint}")
-            else:
+
+def read_config(*classes: type | str, argv: list[str], load: bool = True, script: Path | None = None) -> Parsed:
+    """
+    As [`parse_config`], but problems are returned, and keys with problems keep their defaults.
+
+    Args:
+        classes (`type` or `str`), argv (`list[str]`): As for [`parse_config`].
+        load (`bool`): Import the classes that are given by name. Without it no instances are made.
+        script (`Path`, *optional*): The recipe, beside which YAMLs are looked for. Default: the running script.
+
+    Raises:
+        UserError: If the YAML cannot be read.
+    """
+    problems: list[str] = []
+    config_file, options = _split_argv(list(argv), script or Path(sys.argv[0]), problems)
+    given = _check_all(keys_of(classes), config_file, options, problems)
+    if not load:
+        return Parsed((), given, problems)
+    loaded = [load_class(cls) if isinstance(cls, str) else cls for cls in classes]
+    if loaded != list(classes) and not problems:  # what an import has changed
+        given = _check_all(keys_of(loaded), config_file, options, problems)
+    keys = keys_of(loaded)
+    if any(key.default is REQUIRED and name not in given for name, key in keys.items()):
+        return Parsed((), given, problems)
+    configs = []
+    for cls in loaded:
+        configs += _build(cls, {name: given[name] for name in given if keys[name].owner is cls}, problems)
+    return Parsed(tuple(configs) if len(configs) == len(loaded) else (), given, problems)
+
+
+def bundled_folder(name: str) -> Path:
+    """A folder that is shipped with the package: inside it in a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return package / name if (package / name).is_dir() else package.parent / name
+
+
+def accelerate_configs() -> list[str]:
+    """The names of the accelerate configs that are shipped."""
+    return sorted(path.stem for path in bundled_folder("accelerate_configs").glob("*.yaml"))
+
+
+def find_accelerate_config(name: str) -> Path:
+    """
+    The path of an accelerate config.
+
+    Args:
+        name (`str`): A path, or the name of one that is shipped: `multi_gpu` or `multi_gpu.yaml`.
+
+    Raises:
+        UserError: If there is neither.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    path = bundled_folder("accelerate_configs") / f"{name.removesuffix('.yaml')}.yaml"
+    if Path(name).name != name or not path.is_file():  # of my/fsdp.yaml the folder must not be ignored
+        raise UserError(
+            f"accelerate_config: there is no file {name}, and the shipped ones are {', '.join(accelerate_configs())}"
+        )
+    return path
+
+
+def _build(cls: type, values: dict, problems: list[str]) -> list:
+    """The instance of a class, or nothing; keys that its own checks refuse keep their defaults."""
+    while True:
+        try:
+            return [cls(**values)]
+        except ValueError as error:  # of a dataclass that looks at several keys at once
+            found = error.problems if isinstance(error, UserError) else [str(error)]
+        found = [" ".join(problem.split()) for problem in found]
+        problems += found
+        kept = {key: value for key, value in values.items() if key not in {text.partition(":")[0] for text in found}}
+        if len(kept) == len(values):
+            return []
+        values = kept
+
+
+def _check_all(keys: dict[str, Key], config_file: Path | None, options: dict, problems: list[str]) -> dict:
+    """The values that are as their keys want them; a line for each that is not, or that is missing."""
+    given: dict[str, Any] = {}
+    refused = set()
+    from_yaml = _read_yaml(config_file) if config_file else {}
+    for where, values in ((config_file, from_yaml), ("the command line", options)):
+        for name, value in values.items():
+            problem = _refuse_name(str(name), keys, where)
+            if problem is None:
                 try:
-                    given[key] = _check(value, fields[key], hints[key])
+                    given[name] = _check(value, keys[name])
                 except ValueError as error:
-                    problems.append(f"{key}: {error} in {where}, found {value!r}")
-    for key, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and key not in options and key not in given and not any(p.startswith(f"{key}:") for p in problems):
-            problems.append(f"{key}: missing. {field.metadata.get('help', '')}")
-    if problems:
-        raise ValueError("\n  ".join([f"{len(problems)} mistake{'s' * (len(problems) > 1)}:", *problems]))
-    return *(cls(**{key: given[key] for key in given if owner[key] is cls}) for cls in classes), given
+                    problem = f"{error} in {where}, found {value!r}"
+            if problem is not None:
+                problems.append(f"{name}: {problem}")
+                refused |= {name, RENAMED.get(name)}
+    for name, key in keys.items():
+        if key.default is REQUIRED and name not in given and name not in refused:
+            problems.append(f"{name}: missing. {key.help}")
+    return given
 
 
-def run_recipe(main: Callable[[], None]) -> None:
-    """Run a recipe: mistakes of the user end in their message and exit code 1, all others in their traceback."""
-    # One library tells another; nobody can act on it here.
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
-    try:
-        main()
-    except ValueError as error:
-        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve().parent
-        ours = (Path(__file__).resolve().parent, Path(sys.argv[0]).resolve().parent)
-        if any(raised_in.is_relative_to(folder) for folder in ours):
-            sys.exit(f"{Path(sys.argv[0]).name}: {error}")
-        raise
+def _refuse_name(name: str, keys: dict[str, Key], where) -> str | None:
+    """What is wrong with the name of a key, or None."""
+    if name in SECRETS:
+        return f"secrets don't belong in files or commands. Set {SECRETS[name]} instead"
+    if name in keys:
+        return None
+    if RENAMED.get(name) in keys:
+        return f"was renamed. Use {RENAMED[name]} in {where}"
+    nearest = get_close_matches(name, keys, n=1)
+    return f"unknown key in {where}. " + (f"Did you mean {nearest[0]}?" if nearest else "--help lists the keys")
 
 
-def _read_options(argv: list[str], problems: list[str]) -> tuple[Path | None, dict]:
-    """`x.yaml --key value --list a b --flag --other=value` -> the YAML's path and the options."""
-    config_file = argv.pop(0) if argv and argv[0].endswith((".yaml", ".yml")) else None
-    options, key = {}, None
-    for word in argv:
-        if word.startswith("--"):
-            key, equals, value = word[2:].partition("=")
-            if key in options:
-                problems.append(f"{key}: given twice on the command line")
-            options[key] = [value] if equals else []
-        elif key is None:
-            problems.append(f"{word}: expected --key before it")
-        else:
-            options[key].append(word)
-    if "config" in options:
-        config_file = (options.pop("config") or [""])[0]
-    # A flag alone is true; one word is a value, which `_check` makes a list where a list is wanted.
-    options = {key: True if not words else words[0] if len(words) == 1 else words for key, words in options.items()}
-    return (_find_config(config_file) if config_file is not None else None), options
-
-
-def _find_config(name: str) -> Path:
-    candidates = [Path(name), Path(sys.argv[0]).parent / name]
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise ValueError(f"there is no configuration file {name!r}, neither at {candidates[0]} nor at {candidates[1]}")
-
-
-def _read_yaml(path: Path) -> dict:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not a YAML file: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected lines of `key: value`")
-    return values
-
-
-def _check(value, field: dataclasses.Field, hint):
-    """The value as the field's type, or a `ValueError` that says what was expected."""
-    adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    checked, error = None, None
+def _check(value, key: Key):
+    """The value as the key's type, or a `ValueError` that says what was expected."""
+    adapter = TypeAdapter(key.type, config=ConfigDict(arbitrary_types_allowed=True))
+    errors = []
+    # One word is a list of one where a list is wanted.
     for candidate in (value, [value]) if isinstance(value, str) else (value,):
         try:
             checked = adapter.validate_python(candidate)
             break
         except ValidationError as failure:
-            error = error or failure
+            errors.append(failure)
     else:
-        raise ValueError(" or ".join(dict.fromkeys(map(_told, error.errors()))))
+        raise ValueError(" or ".join(dict.fromkeys(map(_format_error, errors[0].errors()))))
     if isinstance(value, bool) and not isinstance(checked, bool):
         raise ValueError("input should not be true or false")
-    choices = field.metadata.get("choices")
-    if choices and checked not in choices:
-        raise ValueError(f"input should be one of {', '.join(map(str, choices))}")
+    if key.choices and checked not in key.choices:
+        raise ValueError(f"input should be one of {', '.join(map(str, key.choices))}")
     return checked
 
 
-def _told(detail: dict) -> str:
+def _format_error(detail) -> str:
     """What pydantic found, with its place where that is an entry of a list."""
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
@@ -154,12 +197,46 @@ def _told(detail: dict) -> str:
     return ": ".join([f"entry {entry + 1}", *map(str, key[:1]), message]) if isinstance(entry, int) else message
 
 
-def _help(classes: tuple, fields: dict, owner: dict) -> str:
-    lines = [f"usage: {os.path.basename(sys.argv[0])} [recipe.yaml] [--key value ...]"]
-    for cls in classes:
-        lines.append(f"\n{cls.__name__}: {(cls.__doc__ or '').strip().splitlines()[0]}")
-        for name, field in fields.items():
-            if owner[name] is cls and name in cls.__annotations__:
-                default = "" if field.default is dataclasses.MISSING else f" (default: {field.default})"
-                lines.append(f"  --{name}  {field.metadata.get('help', '')}{default}")
-    return "\n".join(lines)
+def _split_argv(argv: list[str], script: Path, problems: list[str]) -> tuple[Path | None, dict]:
+    """`x.yaml --key value --list a b --flag --other=value` -> the YAML's path and the options."""
+    config_file = argv.pop(0) if argv and argv[0].endswith((".yaml", ".yml")) else None
+    words: dict[str, list[str]] = {}
+    key = None
+    for word in argv:
+        if word.startswith("--"):
+            key, equals, value = word[2:].partition("=")
+            if key in words:
+                problems.append(f"{key}: given twice on the command line")
+            words[key] = [value] if equals else []
+        elif key is None:
+            problems.append(f"{word}: expected --key before it")
+        else:
+            words[key].append(word)
+    if "config" in words:
+        config_file = (words.pop("config") or [""])[0]
+    # A flag alone is true; one word is a value, which `_check` makes a list where a list is wanted.
+    options = {key: True if not found else found[0] if len(found) == 1 else found for key, found in words.items()}
+    return (find_yaml(config_file, script) if config_file is not None else None), options
+
+
+def find_yaml(name: str, script: Path) -> Path:
+    """A YAML by its path, or one of those in the folders beside a recipe by its name."""
+    if Path(name).is_file():
+        return Path(name)
+    shipped = {path.name: path for path in sorted(script.resolve().parent.glob("*/*.yaml"))}
+    if name not in shipped:
+        raise UserError(
+            f"there is no configuration file {name!r}, neither as a path nor among the shipped ones: "
+            f"{', '.join(shipped)}"
+        )
+    return shipped[name]
+
+
+def _read_yaml(path: Path) -> dict:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not a YAML file: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected lines of `key: value`")
+    return values

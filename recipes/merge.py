@@ -1,83 +1,65 @@
 """
-Fold adapters averaged into one, or an adapter merged into its 16-bit base model.
+Average several adapters into one, or merge one adapter into its 16-bit base model.
 
-    python recipes/merge.py --adapters runs/fold0 runs/fold1 runs/fold2 --output_dir runs/mean --test_file votes.csv
-    python recipes/merge.py --adapters runs/judge --output_dir models/judge --test_file votes.csv
+    lmsys-trl merge --adapter runs/fold0 runs/fold1 runs/fold2 --output_dir runs/mean --test_file votes.csv
+    lmsys-trl merge --adapter runs/judge --output_dir models/judge --test_file votes.csv
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from lmsys_trl.adapters import JUDGE_FILE, adapter_folder, read_judge_file
-from lmsys_trl.base_models import load_base
-from lmsys_trl.battle import WINNERS
-from lmsys_trl.config import parse_config, run_recipe
-from lmsys_trl.judge import Judge
-from lmsys_trl.merging import average_adapters, merge_into_base, save_adapter
-from lmsys_trl.metrics import score
-from lmsys_trl.predictions import probabilities_of
-from lmsys_trl.provenance import provenance, without_folders, write_json
-from lmsys_trl.sources import read_battles
+from lmsys_trl.config import parse_config
+from lmsys_trl.errors import raise_problems
+from lmsys_trl.options import BaseModelConfig, BattlesConfig
+from lmsys_trl.terminal import logger, run_recipe, suggest_next
 
 
 @dataclass
 class MergeConfig:
-    """What is merged into what, and on which votes that is judged."""
+    """What is merged into what."""
 
-    adapters: list[str] = field(metadata={"help": "Several to average, or one to merge into its base model."})
+    adapter: list[str] = field(
+        metadata={
+            "help": "Several judges to average, or one to merge into its base model: folders, names on the Hub, zips "
+            "or kaggle:..."
+        }
+    )
     output_dir: str = field(metadata={"help": "A new folder for the adapter or model."})
     method: Literal["mean", "cat"] = field(
         default="mean", metadata={"help": "Mean of the A and of the B matrices, or the exact mean, of higher rank."}
     )
-    test_file: str | None = field(default=None, metadata={"help": "Votes for the log loss before and after."})
-    model_name_or_path: str | None = field(
-        default=None, metadata={"help": "The base model (the folder in models/ with the same weights unless told)."}
-    )
+
+
+CONFIGS = (MergeConfig, BattlesConfig, BaseModelConfig)
 
 
 def main():
-    config, given = parse_config(MergeConfig)
-    output_dir, adapters = Path(config.output_dir), [adapter_folder(adapter) for adapter in config.adapters]
-    if output_dir.exists():
-        raise ValueError(f"output_dir: {output_dir} exists already. Choose a new folder")
-    if len(adapters) > 1:
-        lora, tensors = average_adapters(adapters, config.method)
-        save_adapter(lora, tensors, adapters[0], output_dir)
-        description = read_judge_file(adapters[0]) | {
-            "fold": None,
-            "merged": without_folders(config.adapters),
-            **provenance(given),
-        }
-        description.pop("calibration", None)  # fitted on forecasts of the first one alone
-        write_json(output_dir / JUDGE_FILE, description)
-        print(f"The average of {len(adapters)} adapters is in {output_dir}")
-    else:
-        merge_into_base(adapters[0], config.model_name_or_path, output_dir)
-        print(f"{adapters[0]} merged into its base model is in {output_dir}")
-    if config.test_file:
-        compare(adapters, output_dir, config)
+    config, battles_config, base_model, given = parse_config(*CONFIGS)
 
+    # Imported now: what takes seconds must not delay --help and the report of a typo.
+    from lmsys_trl.data.inputs import check_battles_config, labelled_battles
+    from lmsys_trl.judging.merged import log_merged_losses
+    from lmsys_trl.models.adapter import resolve_adapter
+    from lmsys_trl.models.judge_file import load_judge_files
+    from lmsys_trl.models.merge import merge_into_base, save_average
 
-def compare(adapters: list[Path], output_dir: Path, config: MergeConfig) -> None:
-    """Log loss of each adapter, of the mean of their forecasts, and of what they were merged into."""
-    battles, _ = read_battles(config.test_file)
-    forecasts = {}
-    for path in [*adapters, output_dir] if len(adapters) > 1 else adapters:
-        judge = Judge.from_pretrained(path, config.model_name_or_path)
-        predictions = judge.predict_dataset(battles)
-        forecasts[str(path)] = probabilities_of(predictions, "ab")
-    if len(adapters) > 1:
-        forecasts["mean of their forecasts"] = np.mean([forecasts[str(adapter)] for adapter in adapters], axis=0)
+    output_dir = Path(config.output_dir)
+    exists = [f"output_dir: {output_dir} exists already. Choose a new folder"] if output_dir.exists() else []
+    raise_problems([*exists, *check_battles_config(battles_config, required=False)])
+    load_judge_files(config.adapter)  # report all that are not judges
+    compare = battles_config.test_file or battles_config.dataset_name
+    battles = labelled_battles(battles_config)[0] if compare else []
+    if len(config.adapter) > 1:
+        save_average(config.adapter, config.method, output_dir, given)
+        logger.info("The average of %d adapters is in %s", len(config.adapter), output_dir)
     else:
-        merged = load_base(output_dir, judge.settings["precision"]["dtype"], judge.model.config._attn_implementation)
-        predictions = Judge(merged, judge.tokenizer, judge.settings).predict_dataset(battles)
-        forecasts[str(output_dir)] = probabilities_of(predictions, "ab")
-    labels = np.array([WINNERS.index(battle["winner"]) for battle in battles])
-    for name, probabilities in forecasts.items():
-        print(f"{name:40} log loss {score(probabilities, labels)['log_loss']:.4f} on {len(labels)} votes")
+        merge_into_base(resolve_adapter(config.adapter[0]), base_model.model_name_or_path, output_dir)
+        logger.info("%s merged into its base model is in %s", config.adapter[0], output_dir)
+    if compare:
+        log_merged_losses(config.adapter, output_dir, battles, base_model.model_name_or_path)
+    if len(config.adapter) > 1:
+        suggest_next("predict", "--adapter", output_dir, "--test_file", "test.csv", "--output_file", "submission.csv")
 
 
 if __name__ == "__main__":

@@ -1,63 +1,85 @@
 """
-The judges of the folds as teachers: each forecasts the battles of the fold that it was not trained on.
+Predict each fold of a data set with the judge that was not trained on it, for a student to learn from.
 
-    python recipes/out_of_fold.py --adapters runs/fold0 runs/fold1 runs/fold2 --dataset_name data/battles \
-        --output_file runs/teacher.parquet
+    lmsys-trl out_of_fold --adapter runs/fold0 runs/fold1 --dataset_name data --output_file teacher.parquet --tta swap
+
+Started again with the same command, an interrupted run resumes after the last shard in OUTPUT_FILE.shards.
 """
 
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-
-from lmsys_trl.adapters import read_judge_file
-from lmsys_trl.config import parse_config, run_recipe
-from lmsys_trl.judge import Judge
-from lmsys_trl.parts import all_processes
-from lmsys_trl.predictions import save_predictions
-from lmsys_trl.prepared import data_fingerprint, load_battles
-from lmsys_trl.teachers import of_fold, refuse_leaks
+from lmsys_trl.config import parse_config
+from lmsys_trl.errors import raise_problems
+from lmsys_trl.options import BaseModelConfig, InferenceConfig
+from lmsys_trl.terminal import logger, run_recipe, suggest_next
 
 
 @dataclass
 class OutOfFoldConfig:
-    """Which judges forecast the battles of which data set."""
+    """Which judges predict the battles of which data set."""
 
-    adapters: list[str] = field(metadata={"help": "Judges that recipes/sft.py trained with --fold, one for each."})
-    dataset_name: str = field(metadata={"help": "The data set with these folds."})
-    output_file: str = field(metadata={"help": "*.parquet: forecasts of all its training battles."})
-    tta: str = field(default="none", metadata={"help": "`swap` averages both orders."})
-    model_name_or_path: str | None = field(
-        default=None, metadata={"help": "The base model (the folder in models/ with the same weights unless told)."}
+    adapter: list[str] = field(
+        metadata={"help": "A judge for each fold, trained with --fold: folders, names on the Hub, zips, kaggle:..."}
     )
-    max_tokens_per_batch: int | None = field(
-        default=None, metadata={"help": "Tokens in a forward pass, with padding (512 on a CPU, 4096 elsewhere)."}
-    )
+    dataset_name: str = field(metadata={"help": "The data set with these folds: its folder, or its name on the Hub."})
+    output_file: str = field(metadata={"help": "*.parquet: predictions of all its training battles."})
+    tta: str = field(default="none", metadata={"help": "swap: the mean of both orders of the answers."})
+
+
+CONFIGS = (OutOfFoldConfig, BaseModelConfig, InferenceConfig)
 
 
 def main():
-    config, _ = parse_config(OutOfFoldConfig)
-    output_file, processes = Path(config.output_file), all_processes()
+    config, base_model, inference, _ = parse_config(*CONFIGS)
+
+    # Imported now: what takes seconds must not delay --help and the report of a typo.
+    import pandas as pd
+
+    from lmsys_trl.data.dataset import data_fingerprint, load_battles
+    from lmsys_trl.judging.judge import Judge
+    from lmsys_trl.judging.resume import all_processes
+    from lmsys_trl.models.judge_file import load_judge_files
+    from lmsys_trl.models.precision import check_inference_config, precision_overrides
+    from lmsys_trl.predictions.table import check_output_file, save_predictions
+    from lmsys_trl.predictions.tta import check_tta
+    from lmsys_trl.training.teachers import check_out_of_fold, select_fold
+
+    output_file = Path(config.output_file)
+    raise_problems(
+        [
+            *check_output_file(output_file, (".parquet",)),
+            *check_tta(config.tta),
+            *check_inference_config(inference),
+        ]
+    )
+    processes, folder = all_processes(), output_file.with_name(f"{output_file.name}.shards")
     battles = load_battles(config.dataset_name)["train"]
-    judges = {adapter: read_judge_file(Path(adapter)) for adapter in config.adapters}
-    refuse_leaks(battles, data_fingerprint(battles), judges)
-    tables, folder = [], output_file.with_name(f"{output_file.name}.parts")
-    for adapter, settings in judges.items():
-        judge, fold = Judge.from_pretrained(adapter, config.model_name_or_path), settings["fold"]
-        forecasts = judge.predict_dataset(
-            of_fold(battles, fold),
+    judge_files = load_judge_files(config.adapter)
+    check_out_of_fold(battles, data_fingerprint(battles), judge_files)
+    tables = []
+    for adapter, judge_file in judge_files.items():
+        judge = Judge.from_pretrained(adapter, base_model.model_name_or_path, precision_overrides(inference))
+        predictions = judge.predict_dataset(
+            select_fold(battles, judge_file.fold),
             tta=config.tta,
-            max_tokens_per_batch=config.max_tokens_per_batch,
-            parts=folder / str(fold),
+            max_tokens_per_batch=inference.max_tokens_per_batch,
+            folder=folder / str(judge_file.fold),
             processes=processes,
         )
-        tables.append(forecasts.assign(fold=fold))
+        tables.append(predictions.assign(fold=judge_file.fold))
     if processes.is_main_process:
-        forecasts = pd.concat(tables)
-        save_predictions(forecasts, output_file)
+        predictions = pd.concat(tables)
+        save_predictions(predictions, output_file)
         shutil.rmtree(folder)
-        print(f"{forecasts['id'].nunique()} battles, each forecast by a judge that has not seen its group")
+        logger.info(
+            "%d battles, each predicted by a judge that has not seen its group, written to %s",
+            predictions["id"].nunique(),
+            output_file,
+        )
+        suggest_next("sft", "FILE.yaml", "--dataset_name", config.dataset_name, "--teacher_files", output_file,
+                     "--output_dir", "runs/student")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,37 +1,46 @@
 """
-A judge to the Hub, in one commit: adapter, judge.json, tokenizer, report, and a card made of them.
+Push a judge to the Hub in one commit: adapter, judge.json, tokenizer, report, and a card made of them.
 
-    python recipes/push.py --adapter runs/judge --hub_model_id owner/name
+    lmsys-trl push --adapter runs/judge --hub_model_id owner/name
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lmsys_trl.adapters import adapter_folder
-from lmsys_trl.config import parse_config, run_recipe
-from lmsys_trl.pushes import push_judge
+from lmsys_trl.config import parse_config
+from lmsys_trl.terminal import logger, run_recipe, suggest_next
 
 
 @dataclass
 class PushConfig:
     """Which judge goes where."""
 
-    adapter: str = field(metadata={"help": "The output folder of recipes/sft.py."})
-    hub_model_id: str = field(metadata={"help": "owner/name: made if it does not exist."})
+    adapter: str = field(metadata={"help": "A judge: the output folder of sft, import or merge."})
+    hub_model_id: str = field(metadata={"help": "owner/name; made if it does not exist."})
     report: str | None = field(
-        default=None, metadata={"help": "The output folder of recipes/validate.py (ADAPTER/report if there is one)."}
+        default=None, metadata={"help": "The output folder of validate (default: ADAPTER/report if there is one)."}
     )
-    private: bool = field(default=True, metadata={"help": "Whether the repository is for its owner only."})
+    hub_private_repo: bool = field(default=True, metadata={"help": "Whether the repository is for its owner only."})
+
+
+CONFIGS = (PushConfig,)
 
 
 def main():
-    config, _ = parse_config(PushConfig)
-    adapter = adapter_folder(config.adapter)
-    report = Path(config.report or adapter / "report")
+    config, _ = parse_config(*CONFIGS)
+
+    # Imported now: what takes seconds must not delay --help and the report of a typo.
+    from lmsys_trl.models.adapter import resolve_adapter
+    from lmsys_trl.publish.push import push_judge
+
+    adapter = resolve_adapter(config.adapter)
+    report: Path | None = Path(config.report) if config.report else adapter / "report"
     if config.report is None and not report.is_dir():
         report = None
-        print(f"{adapter} has no report: the card says that there are no results.")
-    print("Pushed:", push_judge(adapter, report, config.hub_model_id, config.private))
+        logger.info("%s has no report: the card says that there are no results.", adapter)
+    logger.info("Pushed: %s", push_judge(adapter, report, config.hub_model_id, config.hub_private_repo))
+    suggest_next("predict", "--adapter", config.hub_model_id, "--test_file", "test.csv",
+                 "--output_file", "submission.csv")  # fmt: skip
 
 
 if __name__ == "__main__":

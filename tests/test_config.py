@@ -1,3 +1,4 @@
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -5,8 +6,10 @@ from typing import Literal
 import pytest
 from trl import ModelConfig
 
-from lmsys_trl.config import parse_config
-from lmsys_trl.trainer import TrainingConfig
+from lmsys_trl.config import RENAMED, parse_config, read_config
+from lmsys_trl.keys import FILE, describe_keys, keys_of
+from lmsys_trl.options import MODEL_CONFIG, TRAINING_CONFIG, JudgeConfig
+from lmsys_trl.training.config import TrainingConfig
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -40,12 +43,12 @@ def test_lists_and_flags():
     assert parse("--sources", "a")[0] == Config(sources=["a"])
 
 
-def test_all_mistakes_at_once(tmp_path):
+def test_all_problems_at_once(tmp_path):
     (tmp_path / "x.yaml").write_text("coutn: 3\nshare: much\nfast: 7\ncount: true\n")
     with pytest.raises(ValueError) as caught:
         parse(tmp_path / "x.yaml", "--swap", "some", "--shar", "1", "--name", "x", "y")
     message = str(caught.value)
-    assert message.startswith("8 mistakes:")
+    assert message.startswith("8 problems:")
     assert "coutn: unknown key in" in message and "Did you mean count?" in message
     assert "shar: unknown key in the command line. Did you mean share?" in message  # no abbreviations
     assert "share: input should be a valid number" in message
@@ -87,7 +90,11 @@ def test_help(capsys):
     with pytest.raises(SystemExit) as caught:
         parse("--help")
     assert caught.value.code == 0
-    assert "--sources  Files." in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert (
+        "--sources TEXT ...\n      Files. (required)" in out and "--swap {none,all}" in out and "--share NUMBER" in out
+    )
+    assert "(default: 0.2)" in out and "--fast {true,false}" in out
 
 
 @pytest.mark.parametrize(
@@ -98,11 +105,9 @@ def test_help(capsys):
         ("llama.yaml", ("meta-llama/Llama-3.1-8B-Instruct", 2048, 2400, 1e-4, 32, 32, 30)),
     ],
 )
-def test_the_recipes_of_the_38th_place(name, expected):
-    from recipes.sft import JudgeConfig
-
+def test_the_recipes_of_the_reference_solution(name, expected):
     judge, model, training, _ = parse_config(
-        JudgeConfig, ModelConfig, TrainingConfig, argv=[str(RECIPES / name), "--use_cpu", "true"]
+        JudgeConfig, ModelConfig, TrainingConfig, argv=[str(RECIPES / "sft" / name), "--use_cpu", "true"]
     )
     assert expected == (
         model.model_name_or_path,
@@ -119,3 +124,69 @@ def test_the_recipes_of_the_38th_place(name, expected):
     assert training.num_train_epochs == 1 and training.weight_decay == 0.01 and training.seed == 42
     assert judge.temperature == 1.03
     assert not training.activation_checkpointing and not training.gradient_checkpointing
+
+
+def test_keys_with_problems_keep_their_defaults(tmp_path):
+    (tmp_path / "x.yaml").write_text("sources: [a.csv]\ncoutn: 3\n")
+    parsed = read_config(Config, argv=[str(tmp_path / "x.yaml"), "--share", "much", "--count", "4"])
+    assert parsed.configs == (Config(sources=["a.csv"], count=4),) and parsed.given == {
+        "sources": ["a.csv"],
+        "count": 4,
+    }
+    assert [problem.partition(":")[0] for problem in parsed.problems] == ["coutn", "share"]
+    parsed = read_config(Config, argv=["--count", "4"])
+    assert parsed.configs == () and parsed.problems == ["sources: missing. Files."]
+
+
+def test_problems_of_several_keys_together_are_reported():
+    problem = "battles_per_step: 3 is not a multiple of 2"
+    with pytest.raises(ValueError, match=problem):
+        argv = ["--battles_per_step", "3", "--per_device_train_batch_size", "2", "--use_cpu", "--bf16", "false"]
+        parse_config(TRAINING_CONFIG, argv=argv)
+
+
+def test_the_inherited_keys_are_those_of_the_installed_libraries():
+    assert json.loads(FILE.read_text()) == json.loads(json.dumps(describe_keys())), "run python -m lmsys_trl.keys"
+
+
+@pytest.mark.parametrize(("name", "cls"), [(MODEL_CONFIG, ModelConfig), (TRAINING_CONFIG, TrainingConfig)])
+def test_values_are_checked_alike_before_and_after_the_import(name, cls):
+    """The file's types accept what the class accepts, and a typo or a wrong type is reported by both in equal words."""
+    assert list(keys_of([name])) == list(keys_of([cls]))
+    argv = (
+        ["--dtype", "float32"] if cls is ModelConfig else ["--learning_rate", "1e-4", "--report_to", "none", "wandb"]
+    )
+    before, after = (read_config(c, argv=argv, load=False) for c in (name, cls))
+    assert before.given == after.given and not before.problems and not after.problems
+    wrong = ["--lora_r", "x"] if cls is ModelConfig else ["--max_steps", "x", "--learning_rat", "1", "--bf16", "7"]
+    before, after = (read_config(c, argv=wrong, load=False).problems for c in (name, cls))
+    assert before == after and len(before) == len(wrong) / 2
+
+
+def test_common_keys_come_first_in_the_help_and_all_on_demand():
+    from lmsys_trl.help import COMMON_KEYS, render_help
+
+    classes = (JudgeConfig, MODEL_CONFIG, TRAINING_CONFIG)
+    brief, everything = (render_help(RECIPES / "sft.py", classes, every) for every in (False, True))
+    assert all(f"  --{key} " in brief for key in COMMON_KEYS) and brief.count("\n  --") <= len(COMMON_KEYS) + 2
+    assert all(f"  --{name} " in everything for name in keys_of(classes))
+    assert "--learning_rate NUMBER" in everything and "--loss {answer,letters}" in everything
+
+
+@dataclass
+class NewNames:
+    """Keys that had other names."""
+
+    adapter: list[str]
+    validation_fraction: float = 0.2
+
+
+def test_old_names_are_refused_with_the_new_one():
+    argv = ["--adapters", "a", "b", "--validation_share", "0.1", "--rows", "all"]
+    problems = read_config(NewNames, argv=argv).problems
+    assert problems == [
+        "adapters: was renamed. Use adapter in the command line",
+        "validation_share: was renamed. Use validation_fraction in the command line",
+        "rows: unknown key in the command line. --help lists the keys",  # no key of this recipe
+    ]
+    assert set(RENAMED.values()).isdisjoint(RENAMED)

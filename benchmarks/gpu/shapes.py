@@ -1,6 +1,6 @@
 """
-One base model of real shape with random weights: loading as recipes/sft.py loads it, training steps side by side,
-prediction side by side, and how exact forecasts are. Time and memory do not depend on what the weights are.
+One base model of real shape with random weights: loading it as recipes/sft.py does, training steps side by side,
+prediction side by side, and how exact predictions are. Time and memory do not depend on the values of the weights.
 """
 
 import shutil
@@ -12,129 +12,135 @@ from statistics import median
 import numpy as np
 import torch
 from common import (
-    CUDA,
-    DEVICE,
-    GIB,
     KIT,
     MODELS,
     Results,
     arena_battles,
     build_base,
     flops_per_token,
-    free,
+    free_memory,
     kernel_rates,
-    peak,
-    reset_peak,
     shape,
-    sync,
-    timed,
-)  # fmt: skip
+    start_measuring_memory,
+)
 from datasets import Dataset
+from devices import CUDA, DEVICE, GIB, peak_memory, synchronize, timed
 from peft import get_peft_model
-from sft import JudgeConfig, describe, load_model
+from sft import CONFIGS
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import BatchRebalanceSampler
-from trl import ModelConfig, SFTConfig, SFTTrainer
+from trl import SFTConfig, SFTTrainer
 
-from lmsys_trl.batching import lay_end_to_end, pad_left, token_batches
-from lmsys_trl.battle import WINNERS
 from lmsys_trl.config import parse_config
-from lmsys_trl.forecasts import shown_rows
-from lmsys_trl.judge import Judge
-from lmsys_trl.predictions import PROBABILITIES
-from lmsys_trl.prepared import encode
-from lmsys_trl.provenance import write_json
-from lmsys_trl.rows import load_tokenizer
-from lmsys_trl.trainer import JudgeTrainer, TrainingConfig
+from lmsys_trl.encoding.batching import pack_padding_free, pad_left, token_batches
+from lmsys_trl.encoding.dataset import encode_dataset
+from lmsys_trl.encoding.tokenizer import load_tokenizer
+from lmsys_trl.judging.both_orders import encode_for_prediction
+from lmsys_trl.judging.judge import Judge
+from lmsys_trl.predictions.table import PROBABILITIES
+from lmsys_trl.training.run import describe, load_model
+from lmsys_trl.training.trainer import JudgeTrainer
 
 TINY = "--tiny" in sys.argv
-BATTLES, WARM, STEPS = (4, 1, 1) if TINY else (16, 1, 3)  # battles in an optimizer step; steps before and on the clock
+BATTLES, WARM, STEPS = (4, 1, 1) if TINY else (16, 1, 3)  # battles in an optimizer step; untimed and timed steps
 RESERVE = {"gemma-2-9b": 100, "llama-3.1-8b": 40, "gemma-2-2b": 35}  # seconds that training leaves to prediction
-# What trains, with which attention, in which batches. Most telling first: the last ones fall away when time is short.
+# What trains, with which attention, how many examples at once. The last ones are skipped when time is short.
 TRAINING = {
     "gemma-2-9b": [
         ("recipe", "eager", 1, {}),
-        ("trl.SFTTrainer as it comes", "eager", 8, {}),
-        ("bare backbone, row by row", "eager", 1, {}),
-        ("flex, unpadded", "flex_attention", 4, {}),
+        ("trl.SFTTrainer with its defaults", "eager", 8, {}),
+        ("bare backbone, one by one", "eager", 1, {}),
+        ("flex, padding-free", "flex_attention", 4, {}),
         ("recipe, checkpointed", "eager", 1, {"activation_checkpointing": True}),
-        ("flex, unpadded, checkpointed", "flex_attention", 16, {"activation_checkpointing": True}),
-        ("recipe, 4 rows at once", "eager", 4, {}),
+        ("flex, padding-free, checkpointed", "flex_attention", 16, {"activation_checkpointing": True}),
+        ("recipe, 4 examples at once", "eager", 4, {}),
         ("recipe, adapter in float32", "eager", 1, {"float32": True}),
-        ("bare backbone, row by row", "flex_attention", 1, {}),
+        ("bare backbone, one by one", "flex_attention", 1, {}),
     ],
     "llama-3.1-8b": [
         ("recipe", None, 1, {}),
-        ("trl.SFTTrainer as it comes", None, 8, {}),
-        ("bare backbone, row by row", None, 1, {}),
-        ("recipe, 4 rows at once", None, 4, {}),
-        ("flex, unpadded", "flex_attention", 4, {}),
+        ("trl.SFTTrainer with its defaults", None, 8, {}),
+        ("bare backbone, one by one", None, 1, {}),
+        ("recipe, 4 examples at once", None, 4, {}),
+        ("flex, padding-free", "flex_attention", 4, {}),
     ],
     "gemma-2-2b": [
         ("recipe", "eager", 1, {}),
-        ("trl.SFTTrainer as it comes", "eager", 8, {}),
-        ("bare backbone, row by row", "eager", 1, {}),
-        ("flex, unpadded", "flex_attention", 4, {}),
-        ("flex, unpadded, checkpointed", "flex_attention", 16, {"activation_checkpointing": True}),
+        ("trl.SFTTrainer with its defaults", "eager", 8, {}),
+        ("bare backbone, one by one", "eager", 1, {}),
+        ("flex, padding-free", "flex_attention", 4, {}),
+        ("flex, padding-free, checkpointed", "flex_attention", 16, {"activation_checkpointing": True}),
     ],
 }
 
 
 class Clock(TrainerCallback):
-    """Seconds of each step, with the device awaited at both ends."""
+    """Seconds of each step, all of its work on the device included."""
 
     def __init__(self):
         self.seconds = []
 
     def on_step_begin(self, args, state, control, **kwargs):
-        sync()
+        synchronize()
         self.began = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):
-        sync()
+        synchronize()
         self.seconds.append(time.perf_counter() - self.began)
 
 
 class Case:
+    """A base model, its recipe, and examples of the arena battles."""
+
     def __init__(self, name: str, tiny: bool, results: Results):
         self.name, self.tiny, self.results = name, tiny, results
-        self.facts, self.work = shape(name, tiny), KIT / "work" / name
+        self.model_config, self.work = shape(name, tiny), KIT / "work" / name
         shutil.rmtree(self.work, ignore_errors=True)
         self.rates = kernel_rates()
-        results.fact("ceilings, TFLOP/s and TB/s", [round(rate, 2) for rate in self.rates])
+        results.fact("upper bounds, TFLOP/s and TB/s", [round(rate, 2) for rate in self.rates])
         with results.row("write random weights") as row:
             self.base = build_base(name, tiny)
             row["GiB"] = sum(file.stat().st_size for file in self.base.iterdir()) / GIB
-        self.battles = [battle for battle in arena_battles(tiny) if battle["winner"]]
+        self.battles = [battle for battle in arena_battles(tiny) if battle["vote"]]
         self.configs = self.parse()
         self.tokenizer = load_tokenizer(str(self.base), self.configs[0].pad_token)
-        self.rows = self.encode(self.configs[2].max_length)
-        lengths = sorted(self.rows["length"])
+        self.examples = self.encode(self.configs[2].max_length)
+        lengths = sorted(self.examples["length"])
         results.fact(
-            "tokens in a row", f"median {median(lengths)}, mean {np.mean(lengths):.0f}, longest {lengths[-1]}"
+            "tokens in an example", f"median {median(lengths)}, mean {np.mean(lengths):.0f}, longest {lengths[-1]}"
         )
 
     def parse(self, **options) -> tuple:
-        words = [f"recipes/{MODELS[self.name][2]}", "--model_name_or_path", str(self.base), "--dataset_name", "none"]
-        options = {"output_dir": self.work / "run", "report_to": "none", "disable_tqdm": True, **options}
+        """The recipe's configs, with some options as on its command line."""
+        recipe = f"recipes/sft/{MODELS[self.name][2]}"
+        options = {
+            "model_name_or_path": self.base, "dataset_name": "none", "output_dir": self.work / "run",
+            "report_to": "none", "disable_tqdm": True, **options,
+        }  # fmt: skip
         if self.tiny:
             options |= {"max_length": 160, "inference_max_length": 160}
-        words += [word for key, value in options.items() for word in (f"--{key}", str(value))]
-        configs = parse_config(JudgeConfig, ModelConfig, TrainingConfig, argv=words)[:3]
-        configs[1].use_peft = True
-        return configs
+        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+        return parse_config(*CONFIGS, argv=[recipe, *words])[:3]
 
     def encode(self, max_length: int) -> Dataset:
-        data = Dataset.from_list(self.battles)
-        rows = encode(data, self.tokenizer, max_length)
-        need = BATTLES * (WARM + STEPS)
-        return rows.select([i % len(rows) for i in range(need)])
+        """As many examples as all steps need."""
+        examples = encode_dataset(Dataset.from_list(self.battles), self.tokenizer, max_length)
+        needed = BATTLES * (WARM + STEPS)
+        return examples.select([i % len(examples) for i in range(needed)])
 
     def load(self) -> None:
+        """Load the base model as recipes/sft.py does."""
         judge_config, model_config, training = self.configs
-        self.description = describe(judge_config, model_config, training, self.base, self.tokenizer)
-        model, self.lora = load_model(judge_config, model_config, self.base, self.description)
-        self.model = model
+        self.judge_file = describe(judge_config, model_config, training, self.base, self.tokenizer)
+        self.model, self.lora = load_model(judge_config, model_config, self.base, self.judge_file)
+
+    def prediction_inputs(self) -> list[torch.Tensor]:
+        """The token ids of what a judge reads, each of shape `(1, tokens)`."""
+        if not hasattr(self, "inputs"):
+            max_length = self.judge_file.inference_max_length
+            ids, _ = encode_for_prediction(self.battles, "ab", self.tokenizer, max_length, "last")
+            self.inputs = [torch.from_numpy(tokens).long()[None] for tokens in ids]
+        return self.inputs
 
 
 def main():
@@ -142,62 +148,39 @@ def main():
     results = Results(name, deadline)
     case = Case(name, TINY, results)
     with results.row("load in 4 bits, as recipes/sft.py does") as row:
-        reset_peak()
+        start_measuring_memory()
         row["seconds"] = timed(case.load)
-        row["GiB"], row["peak GiB"] = (torch.cuda.memory_allocated() / GIB if CUDA else 0.0), peak()
+        row["GiB"], row["peak GiB"] = (torch.cuda.memory_allocated() / GIB if CUDA else None), peak_memory()
     if not hasattr(case, "model"):
         sys.exit("the model was not loaded")
     for what, attention, at_once, options in TRAINING[name]:
         with results.row(what, needs=12 + RESERVE[name]) as row:
             if row is not None:
                 at_once = min(at_once, BATTLES)
-                row |= {"attention": attention or "sdpa", "rows at once": at_once}
+                row |= {"attention": attention or "sdpa", "at once": at_once}
                 train(case, row, what, attention, at_once, options)
     predict_all(case, results)
     shutil.rmtree(case.base, ignore_errors=True)
 
 
 def train(case: Case, row: dict, what: str, attention: str | None, at_once: int, options: dict) -> None:
+    """Time some optimizer steps of one implementation, and leave the base model as it was."""
     if attention == "flex_attention" and not CUDA:
         attention = "eager"  # a CPU has no backward pass of flex_attention
     case.model.set_attn_implementation(attention or "sdpa")
-    rows, lengths = case.rows, case.rows["length"][:]
-    loaded, clock = reset_peak(), Clock()
-    steps, in_float32 = WARM + STEPS, options.get("float32", False)
-    keys = {key: value for key, value in options.items() if key != "float32"}
+    examples, lengths = case.examples, case.examples["length"][:]
+    loaded, clock = start_measuring_memory(), Clock()
     sampler = BatchRebalanceSampler(lengths, BATTLES, 1, BATTLES // at_once, shuffle=False)
     model = case.model
     try:
         if what.startswith("bare"):
-            seconds = bare_backbone(case, sampler)
+            seconds = train_bare_backbone(case)
         else:
             if what.startswith("trl"):
-                arguments = SFTConfig(
-                    output_dir=str(case.work / "trl"), per_device_train_batch_size=at_once, max_length=None,
-                    gradient_accumulation_steps=BATTLES // at_once, max_steps=steps, learning_rate=1e-5,
-                    report_to="none", save_strategy="no", logging_steps=1000, disable_tqdm=True, bf16=True,
-                    use_cpu=not CUDA,
-                )  # fmt: skip
-                trainer = SFTTrainer(
-                    model=model, args=arguments, train_dataset=rows.select_columns(["input_ids", "labels"]),
-                    peft_config=case.lora, processing_class=case.tokenizer, callbacks=[clock],
-                )  # fmt: skip
-                sampler = torch.utils.data.SequentialSampler(rows)  # the same 16 battles in each step
+                trainer = build_trl_trainer(case, at_once, clock)
+                sampler = torch.utils.data.SequentialSampler(examples)  # the same battles in each step
             else:
-                _, _, arguments = case.parse(
-                    battles_per_step=BATTLES, per_device_train_batch_size=at_once, max_steps=steps,
-                    save_strategy="no", logging_steps=1, learning_rate=1e-5, **keys,
-                )  # fmt: skip
-                trainer = JudgeTrainer(
-                    model=model, args=arguments, train_dataset=rows, processing_class=case.tokenizer,
-                    peft_config=case.lora, callbacks=[clock],
-                )  # fmt: skip
-                if what.startswith("flex"):
-                    trainer.data_collator = unpadded
-                if in_float32:
-                    for parameter in trainer.model.parameters():
-                        if parameter.requires_grad:
-                            parameter.data = parameter.data.float()
+                trainer = build_judge_trainer(case, what, at_once, clock, options)
             model = trainer.model
             trainable = [p for p in model.parameters() if p.requires_grad]
             row["adapter"] = str(trainable[0].dtype).removeprefix("torch.")
@@ -213,9 +196,9 @@ def train(case: Case, row: dict, what: str, attention: str | None, at_once: int,
         row["tokens/s"], row["s/step"] = median(speeds), median(seconds[WARM:])
         row["spread"] = (max(speeds) - min(speeds)) / median(speeds)
         mean_length = sum(n * n for n in lengths) / sum(lengths)
-        row["TFLOP/s"] = row["tokens/s"] * flops_per_token(case.facts, mean_length, True) / 1e12
-        row["of ceiling"] = row["TFLOP/s"] / case.rates[0]
-        row["peak GiB"], row["over loaded"] = peak(), peak() - loaded
+        row["TFLOP/s"] = row["tokens/s"] * flops_per_token(case.model_config, mean_length, True) / 1e12
+        row["of upper bound"] = row["TFLOP/s"] / case.rates[0]
+        row["peak GiB"], row["over loaded"] = peak_memory(), peak_memory() - loaded
     finally:
         trainer = None
         if hasattr(model, "unload"):
@@ -223,57 +206,90 @@ def train(case: Case, row: dict, what: str, attention: str | None, at_once: int,
         for parameter in case.model.parameters():
             parameter.grad = None
         case.model.gradient_checkpointing_disable()
-        free()
+        free_memory()
 
 
-def unpadded(rows: list[dict]) -> dict:
-    """What the collator of JudgeTrainer makes where attention keeps rows apart."""
+def build_trl_trainer(case: Case, at_once: int, clock: Clock) -> SFTTrainer:
+    arguments = SFTConfig(
+        output_dir=str(case.work / "trl"), per_device_train_batch_size=at_once, max_length=None,
+        gradient_accumulation_steps=BATTLES // at_once, max_steps=WARM + STEPS, learning_rate=1e-5, report_to="none",
+        save_strategy="no", logging_steps=1000, disable_tqdm=True, bf16=True, use_cpu=not CUDA,
+    )  # fmt: skip
+    return SFTTrainer(
+        model=case.model, args=arguments, train_dataset=case.examples.select_columns(["input_ids", "labels"]),
+        peft_config=case.lora, processing_class=case.tokenizer, callbacks=[clock],
+    )  # fmt: skip
+
+
+def build_judge_trainer(case: Case, what: str, at_once: int, clock: Clock, options: dict) -> JudgeTrainer:
+    keys = {key: value for key, value in options.items() if key != "float32"}
+    _, _, arguments = case.parse(
+        battles_per_step=BATTLES, per_device_train_batch_size=at_once, max_steps=WARM + STEPS, save_strategy="no",
+        logging_steps=1, learning_rate=1e-5, **keys,
+    )  # fmt: skip
+    trainer = JudgeTrainer(
+        model=case.model, args=arguments, train_dataset=case.examples, processing_class=case.tokenizer,
+        peft_config=case.lora, callbacks=[clock],
+    )  # fmt: skip
+    if what.startswith("flex"):
+        trainer.data_collator = collate_padding_free
+    if options.get("float32"):
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+    return trainer
+
+
+def collate_padding_free(examples: list[dict]) -> dict:
+    """What the collator of JudgeTrainer does with flash attention, which keeps packed examples apart."""
     return {
-        **lay_end_to_end(rows),
-        "votes": torch.tensor([row["votes"] for row in rows]),
-        "ids": [row["id"] for row in rows],
+        **pack_padding_free(examples),
+        "votes": torch.tensor([example["votes"] for example in examples]),
+        "ids": [example["id"] for example in examples],
     }
 
 
-def bare_backbone(case: Case, batches: BatchRebalanceSampler) -> list[float]:
-    """Forward and backward of the layers with their LoRA over each row: no head, padding, trainer and optimizer."""
+def train_bare_backbone(case: Case) -> list[float]:
+    """Forward and backward of the layers with LoRA over each example: no head, padding, trainer and optimizer."""
     seconds, model = [], get_peft_model(case.model, case.lora)
     model.train()
     backbone = model.get_base_model().model
-    rows = [torch.tensor([ids]) for ids in case.rows["input_ids"][:]]
+    inputs = [torch.tensor([ids]) for ids in case.examples["input_ids"][:]]
 
-    def step(numbers: list[int]) -> None:
+    def step(numbers: range) -> None:
         for i in numbers:
             with torch.autocast(DEVICE.type, torch.bfloat16):
-                hidden = backbone(input_ids=rows[i].to(DEVICE), use_cache=False).last_hidden_state
+                hidden = backbone(input_ids=inputs[i].to(DEVICE), use_cache=False).last_hidden_state
             hidden[:, -3:].float().square().mean().backward()
         model.zero_grad()
 
-    for first in range(0, len(rows), BATTLES):
-        seconds.append(timed(lambda first=first: step(range(first, min(first + BATTLES, len(rows))))))
+    for first in range(0, len(inputs), BATTLES):
+        numbers = range(first, min(first + BATTLES, len(inputs)))
+        seconds.append(timed(lambda numbers=numbers: step(numbers)))
     model.unload()
     return seconds
 
 
 def save_judge(case: Case, trainer: JudgeTrainer) -> None:
-    """The adapter as recipes/sft.py leaves it, and what its model says before it is loaded anew."""
+    """Save the adapter as recipes/sft.py does, and keep what its model predicts before it is loaded again."""
     folder = case.work / "judge"
     trainer.save_model(str(folder))
-    write_json(folder / "judge.json", case.description)
+    case.judge_file.save(folder)
     adapter = trainer.model
-    judge = Judge(adapter, case.tokenizer, case.description, None, {"precision": case.description["precision"]})
-    case.before = forecasts(judge, case, 4096)
+    judge = Judge(adapter, case.tokenizer, case.judge_file)
+    case.before_saving = predict(judge, case, 4096)
     adapter.train()
 
 
-def forecasts(judge: Judge, case: Case, max_tokens: int, battles: list[dict] | None = None) -> np.ndarray:
+def predict(judge: Judge, case: Case, max_tokens: int, battles: list[dict] | None = None) -> np.ndarray:
     table = judge.predict_dataset(battles or case.battles, max_tokens_per_batch=max_tokens, progress=False)
     return table[PROBABILITIES].to_numpy()
 
 
 def predict_all(case: Case, results: Results) -> None:
+    """Time predictions in several precisions and batch shapes, and compare their probabilities."""
     case.model = None
-    free()
+    free_memory()
     folder, budgets = case.work / "judge", [4096, 16384, 1, 2048, 8192, 32768]
     bf16, flex = {"quantization": None}, {"attn_implementation": "flex_attention"}
     variants = [("nf4", {}), ("bf16", bf16), ("nf4, flex", flex), ("bf16, flex", bf16 | flex)]
@@ -283,100 +299,94 @@ def predict_all(case: Case, results: Results) -> None:
         judge = None
         with results.row(f"load judge, {variant}", needs=25) as row:
             if row is not None:
-                reset_peak()
+                start_measuring_memory()
                 began = time.time()
                 judge = Judge.from_pretrained(folder, str(case.base), precision)
-                row["seconds"], row["peak GiB"] = time.time() - began, peak()
+                row["seconds"], row["peak GiB"] = time.time() - began, peak_memory()
                 row["attention"] = judge.model.config._attn_implementation
         if judge is None:
             continue
-        inputs = rows_to_predict(case)
-        found = {}
-        forecasts(judge, case, 4096, case.battles[:4])  # warm
-        for budget in budgets if variant == "nf4" else budgets[:2]:
-            with results.row(f"judge, {variant}, {budget} tokens a batch", needs=10) as row:
-                if row is not None:
-                    loaded = reset_peak()
-                    row["s"] = timed(lambda budget=budget: found.update({budget: forecasts(judge, case, budget)}))
-                    speed(row, case, loaded)
-        with results.row(f"bare backbone, {variant}, row by row", needs=10) as row:
-            if row is not None:
-                loaded = reset_peak()
-                row["s"] = timed(lambda: backbone_alone(judge, inputs, 1))
-                speed(row, case, loaded)
-        with results.row(f"bare backbone, {variant}, rectangles of 8192", needs=10) as row:
-            if row is not None:
-                loaded = reset_peak()
-                row["s"] = timed(lambda: backbone_alone(judge, inputs, 8192))
-                speed(row, case, loaded)
-        if "flex" not in variant:
-            with results.row(f"notebook: fours in file order, all logits, {variant}", needs=10) as row:
-                if row is not None:
-                    loaded = reset_peak()
-                    row["s"] = timed(lambda: notebook(judge, inputs))
-                    speed(row, case, loaded)
-        with results.row(f"exactness, {variant}") as row:
-            one = found[4096]
-            for budget, other in found.items():
-                if budget != 4096:
-                    row[f"{budget} to 4096"] = float(np.abs(other - one).max())
-            again = forecasts(judge, case, 4096)
-            row["the same twice"] = float(np.abs(again - one).max())
-            if variant == "nf4" and hasattr(case, "before"):
-                row["saved and loaded"] = float(np.abs(case.before - one).max())
-            case.first = getattr(case, "first", one)
-            row["to nf4"] = float(np.abs(case.first - one).max())
-            row["std of forecasts"] = float(one.std())
+        measure_speed(judge, variant, budgets if variant == "nf4" else budgets[:2], case, results)
         del judge
-        free()
+        free_memory()
     if case.name == "gemma-2-2b":
         with results.row("exactness, float32 of the same weights", needs=20) as row:
             if row is not None:
                 fp32 = {"quantization": None, "dtype": "float32", "autocast": False, "attn_implementation": "eager"}
                 judge = Judge.from_pretrained(folder, str(case.base), fp32)
                 sample = case.battles[:32]
-                exact = forecasts(judge, case, 4096, sample)
-                row["to nf4"] = float(np.abs(exact - case.first[: len(sample)]).max())
+                exact = predict(judge, case, 4096, sample)
+                row["to nf4"] = float(np.abs(exact - case.in_nf4[: len(sample)]).max())
 
 
-def speed(row: dict, case: Case, loaded: float) -> None:
-    lengths = [ids.shape[1] for ids in rows_to_predict(case)]
+def measure_speed(judge: Judge, variant: str, budgets: list[int], case: Case, results: Results) -> None:
+    """Rows of one variant: the judge with several tokens a batch, the bare backbone, the usual notebook, exactness."""
+    inputs, predictions = case.prediction_inputs(), {}
+    predict(judge, case, 4096, case.battles[:4])  # warm
+
+    def measure(what: str, function) -> None:
+        with results.row(what, needs=10) as row:
+            if row is not None:
+                loaded = start_measuring_memory()
+                row["s"] = timed(function)
+                add_speed(row, case, loaded)
+
+    for budget in budgets:
+        measure(
+            f"judge, {variant}, {budget} tokens a batch",
+            lambda budget=budget: predictions.update({budget: predict(judge, case, budget)}),
+        )
+    measure(f"bare backbone, {variant}, one by one", lambda: predict_bare_backbone(judge, inputs, 1))
+    measure(f"bare backbone, {variant}, rectangles of 8192", lambda: predict_bare_backbone(judge, inputs, 8192))
+    if "flex" not in variant:
+        measure(f"notebook: fours in file order, all logits, {variant}", lambda: predict_notebook(judge, inputs))
+    with results.row(f"exactness, {variant}") as row:
+        reference = predictions[4096]
+        for budget, other in predictions.items():
+            if budget != 4096:
+                row[f"{budget} to 4096"] = float(np.abs(other - reference).max())
+        again = predict(judge, case, 4096)
+        row["the same twice"] = float(np.abs(again - reference).max())
+        if variant == "nf4" and hasattr(case, "before_saving"):
+            row["saved and loaded"] = float(np.abs(case.before_saving - reference).max())
+        case.in_nf4 = getattr(case, "in_nf4", reference)
+        row["to nf4"] = float(np.abs(case.in_nf4 - reference).max())
+        row["std of predictions"] = float(reference.std())
+
+
+def add_speed(row: dict, case: Case, loaded: float) -> None:
+    lengths = [ids.shape[1] for ids in case.prediction_inputs()]
     row["battles/s"], row["tokens/s"] = len(lengths) / row["s"], sum(lengths) / row["s"]
     mean_length = sum(n * n for n in lengths) / sum(lengths)
-    row["of ceiling"] = row["tokens/s"] * flops_per_token(case.facts, mean_length, False) / 1e12 / case.rates[0]
-    row["over loaded"] = peak() - loaded
-
-
-def rows_to_predict(case: Case) -> list[torch.Tensor]:
-    if not hasattr(case, "inputs"):
-        ids, _ = shown_rows(case.battles, "ab", case.tokenizer, case.description["inference_max_length"], "last")
-        case.inputs = [torch.from_numpy(row).long()[None] for row in ids]
-    return case.inputs
+    row["of upper bound"] = (
+        row["tokens/s"] * flops_per_token(case.model_config, mean_length, False) / 1e12 / case.rates[0]
+    )
+    row["over loaded"] = peak_memory() - loaded
 
 
 @torch.inference_mode()
-def backbone_alone(judge: Judge, rows: list[torch.Tensor], max_tokens: int) -> None:
-    """Without padding and head: each row, or batches as full rectangles, as if their rows were equally long."""
+def predict_bare_backbone(judge: Judge, inputs: list[torch.Tensor], max_tokens: int) -> None:
+    """Without padding and head: one by one, or batches as full rectangles, as if their examples were equally long."""
     backbone = judge.model.get_base_model().model
-    for batch in token_batches([row.shape[1] for row in rows], max_tokens):
-        tokens = torch.cat([rows[i] for i in batch], 1)[0]
+    for batch in token_batches([ids.shape[1] for ids in inputs], max_tokens):
+        tokens = torch.cat([inputs[i] for i in batch], 1)[0]
         tokens = tokens[: len(tokens) // len(batch) * len(batch)].view(len(batch), -1).to(DEVICE)
         with torch.autocast(DEVICE.type, torch.bfloat16) if CUDA else nullcontext():
             backbone(input_ids=tokens, use_cache=False)
 
 
 @torch.inference_mode()
-def notebook(judge: Judge, rows: list[torch.Tensor]) -> list:
-    letters, found = [judge.settings["letters"][winner]["id"] for winner in WINNERS], []
-    for first in range(0, len(rows), 4):
-        batch = pad_left(
-            [{"input_ids": row[0].tolist()} for row in rows[first : first + 4]], judge.tokenizer.pad_token_id
-        )
+def predict_notebook(judge: Judge, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    """As public notebooks do it."""
+    letters, probabilities = judge.settings.token_ids, []
+    for first in range(0, len(inputs), 4):
+        examples = [{"input_ids": ids[0].tolist()} for ids in inputs[first : first + 4]]
+        batch = pad_left(examples, judge.tokenizer.pad_token_id)
         batch = {key: tensor.to(DEVICE) for key, tensor in batch.items()}
         with torch.autocast(DEVICE.type, torch.bfloat16):
             logits = judge.model(**batch, use_cache=False).logits
-        found.append(logits[:, -1, letters].float().softmax(-1).cpu())
-    return found
+        probabilities.append(logits[:, -1, letters].float().softmax(-1).cpu())
+    return probabilities
 
 
 if __name__ == "__main__":

@@ -1,34 +1,41 @@
-"""Metrics as `evaluate` modules: `evaluate.load("lmsys_trl/metrics/ece")` works offline, for any forecasts."""
+"""Metrics of predictions: functions, and `evaluate` modules around them that load offline, by their folders."""
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import evaluate
 import numpy as np
+
+if TYPE_CHECKING:
+    import evaluate
+
+
+def metric_folder(name: str) -> str:
+    """The folder of a metric, as `evaluate.load` takes it from any working directory."""
+    return str(Path(__file__).parent / name)
 
 
 @cache
-def load_metric(name: str) -> evaluate.EvaluationModule:
-    """A metric of this folder, by its name."""
+def load_metric(name: str) -> "evaluate.EvaluationModule":
+    """Load a metric of this package: "accuracy", "brier_score", "ece", "flip_rate" or "log_loss"."""
+    import evaluate  # takes a second, and the functions of metrics need none of it
+
     # In memory, since files in the shared cache clash between processes.
-    return evaluate.load(str(Path(__file__).parent / name), keep_in_memory=True)
+    return evaluate.load(metric_folder(name), keep_in_memory=True)
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """
+    Compute all metrics of predictions in one order.
+
     Args:
-        probabilities (`ndarray`): Forecasts, of shape `(battles, 3)`, in the order of `WINNERS`.
-        labels (`ndarray`): What came true, as indices into `WINNERS`.
+        probabilities (`ndarray`): Of shape `(battles, 3)`, in the order of `WINNERS`.
+        labels (`ndarray`): The votes, as indices into `WINNERS`.
 
     Returns:
         `dict[str, float]`: `log_loss`, `accuracy`, `brier_score`, `ece` and `debiased_ce`.
     """
-    scores = {}
+    scores: dict[str, float] = {}
     for name in ("log_loss", "accuracy", "brier_score", "ece"):
         scores |= load_metric(name).compute(predictions=probabilities.tolist(), references=labels.tolist())
     return scores
-
-
-def flip_rate(in_order: np.ndarray, exchanged: np.ndarray) -> float:
-    """The share of verdicts that change with the order; both of shape `(battles, 3)`, in terms of the order given."""
-    return load_metric("flip_rate").compute(predictions=in_order.tolist(), references=exchanged.tolist())["flip_rate"]

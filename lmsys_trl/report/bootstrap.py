@@ -11,7 +11,7 @@ NUM_RESAMPLES = 1000
 
 class GroupBootstrap:
     """
-    Whole groups of battles drawn with replacement, since battles with the same prompt are no independent evidence
+    Draws whole groups of battles with replacement, since battles with the same prompt are not independent evidence
     ([Field and Welsh, 2007](https://doi.org/10.1111/j.1467-9868.2007.00593.x)). All figures are computed on the same
     resamples, so that a difference between two judges is paired. Takes 4 bytes for each group and resample.
 
@@ -34,22 +34,31 @@ class GroupBootstrap:
         sums = self.weights @ by_group.astype(np.float32)
         return sums.reshape(len(sums), *values.shape[1:])
 
-    def mean(self, values: np.ndarray, rows: np.ndarray | None = None) -> dict[str, float | None]:
-        """A mean over all battles, or those in `rows` (booleans), with its interval, as [`figure`] gives it."""
-        parts = np.zeros(len(values), dtype=int) if rows is None else np.where(rows, 0, -1)
-        return self.means(values, parts)[0]
+    def mean(self, values: np.ndarray, mask: np.ndarray | None = None) -> dict[str, float | None]:
+        """The mean over all battles, or those in a boolean mask, as a figure."""
+        subsets = np.zeros(len(values), dtype=int) if mask is None else np.where(mask, 0, -1)
+        return self.means(values, subsets)[0]
 
-    def means(self, values: np.ndarray, parts: np.ndarray) -> list[dict[str, float | None]]:
-        """As [`mean`], for each part of the battles: they are numbered from 0, and -1 is none of them."""
-        kept = parts >= 0
-        places = (self.members[kept], parts[kept])
+    def means(self, values: np.ndarray, subsets: np.ndarray) -> list[dict[str, float | None]]:
+        """
+        The mean over each subset of the battles.
+
+        Args:
+            values (`ndarray`): Of shape `(battles,)`.
+            subsets (`ndarray`): The number of each battle's subset, from 0; -1 for none. Of shape `(battles,)`.
+
+        Returns:
+            `list[dict]`: A figure for each subset.
+        """
+        kept = subsets >= 0
+        places = (self.members[kept], subsets[kept])
         sums, counts = (
-            coo_array((column[kept], places), shape=(self.num_groups, parts.max() + 1)).tocsr()
-            for column in (np.asarray(values, dtype=np.float64), np.ones(len(parts)))
+            coo_array((column[kept], places), shape=(self.num_groups, subsets.max() + 1)).tocsr()
+            for column in (np.asarray(values, dtype=np.float64), np.ones(len(subsets)))
         )
         estimates = sums.sum(axis=0) / counts.sum(axis=0)
         drawn_sums, drawn_counts = (table.astype(np.float32).T @ self.weights.T for table in (sums, counts))
-        with np.errstate(invalid="ignore"):  # a small part may be in none of a resample's groups
+        with np.errstate(invalid="ignore"):  # a resample may have no group of a small subset
             resampled = drawn_sums / drawn_counts
         num_groups = (counts > 0).sum(axis=0)
         return [
@@ -59,7 +68,14 @@ class GroupBootstrap:
 
 
 def figure(value: float, resampled: np.ndarray | None) -> dict[str, float | None]:
-    """`value`, and `low` and `high`, its 95% percentile interval; None where there is a single group."""
+    """
+    A figure of a report: `value`, and `low` and `high`, its 95% percentile interval.
+
+    Args:
+        value (`float`): As computed on all battles.
+        resampled (`ndarray`, *optional*): As computed on each resample. Default: there is a single group, and `low`
+            and `high` are None.
+    """
     if resampled is None or np.isnan(resampled).all():
         return {"value": float(value), "low": None, "high": None}
     low, high = np.nanquantile(resampled, (0.025, 0.975))

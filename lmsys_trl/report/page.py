@@ -1,4 +1,4 @@
-"""The files of a report, and its page, which opens without a network."""
+"""The files of a report, and its page, which needs no network."""
 
 import json
 from base64 import b64encode
@@ -8,23 +8,16 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..metrics.log_loss.log_loss import log_losses
-from ..predictions import save_predictions
-from ..provenance import write_json
+from ..artifacts import atomic_write, write_json
+from ..metrics.functions import log_losses
+from ..predictions.table import save_predictions
 from .bootstrap import GroupBootstrap
-from .plots import (
-    confusion_matrix,
-    flips_plot,
-    known_plot,
-    loss_by_length,
-    ratings_plot,
-    reliability_diagram,
-)  # fmt: skip
-from .votes import Forecasts
+from .plots import confusion_matrix, flips_plot, known_plot, loss_by_length, ratings_plot, reliability_diagram
+from .summary import score_rows
+from .votes import JudgePredictions
 
-TEXT_LENGTH = 700  # of a prompt or an answer among the mistakes, in characters
-NUM_SLICES = 12  # of an attribute; metrics.json has them all
-ORDERS = {"ab": "order as given", "ba": "answers exchanged", "mean": "mean of both orders"}
+MAX_TEXT_LENGTH = 700  # characters of a prompt or an answer that are shown
+NUM_SLICES = 12  # of an attribute that are shown; metrics.json has all
 
 
 def write_report(
@@ -32,7 +25,7 @@ def write_report(
     figures: dict,
     record: dict,
     votes: pd.DataFrame,
-    judges: dict[str, Forecasts],
+    judges: dict[str, JudgePredictions],
     predictions: dict[str, pd.DataFrame],
     battles: list[dict],
     known: np.ndarray | None = None,
@@ -43,10 +36,11 @@ def write_report(
     Args:
         output_dir (`Path`): The folder.
         figures (`dict`): As made by [`report_figures`].
-        record (`dict`): What the report says of how it was made.
-        votes (`DataFrame`), judges (`dict[str, Forecasts]`), known (`ndarray`, *optional*): As for `report_figures`.
+        record (`dict`): What the report says about how it was made.
+        votes (`DataFrame`), judges (`dict[str, JudgePredictions]`): As for [`report_figures`].
         predictions (`dict[str, DataFrame]`): Each judge's predictions table.
-        battles (`list[dict]`): Their texts, as far as they are known.
+        battles (`list[dict]`): The battles whose texts are known.
+        known (`ndarray`, *optional*): The known probabilities, as for [`report_figures`].
     """
     (output_dir / "plots").mkdir(parents=True, exist_ok=True)
     bootstrap, labels = GroupBootstrap(list(votes["group"])), votes["label"].to_numpy()
@@ -60,25 +54,25 @@ def write_report(
     several = [table.assign(judge=name) if len(predictions) > 1 else table for name, table in predictions.items()]
     save_predictions(pd.concat(several), output_dir / "predictions.parquet")
     page = render_page(figures, plots, {battle["id"]: battle for battle in battles}, record)
-    (output_dir / "report.html").write_text(page, encoding="utf-8")
+    with atomic_write(output_dir / "report.html") as draft:
+        draft.write_text(page, encoding="utf-8")
     write_json(output_dir / "metrics.json", figures | record)
 
 
 def _judge_plots(
     name: str,
-    forecasts: Forecasts,
+    judge: JudgePredictions,
     labels: np.ndarray,
     ratings: dict | None,
     known: np.ndarray | None,
     bootstrap: GroupBootstrap,
 ) -> dict[str, bytes]:
-    """The plots of one judge by their titles, as far as there is something to show."""
-    final, in_order, exchanged = forecasts.final, forecasts.orders["ab"], forecasts.orders["ba"]
+    """The plots of one judge by their titles, those that have something to show."""
+    final, both = judge.final, judge.has_both_orders
     plots = {"Reliability": reliability_diagram(final, labels), "Votes and verdicts": confusion_matrix(final, labels)}
-    plots["Log loss by length"] = loss_by_length(log_losses(final, labels), forecasts.num_tokens, bootstrap)
-    both = ~np.isnan(in_order + exchanged).any(axis=1)
+    plots["Log loss by length"] = loss_by_length(log_losses(final, labels), judge.num_tokens, bootstrap)
     if both.any():
-        plots["Both orders"] = flips_plot(in_order[both], exchanged[both])
+        plots["Both orders"] = flips_plot(judge.orders["ab"][both], judge.orders["ba"][both])
     if ratings is not None:
         plots["Ratings"] = ratings_plot(ratings["models"], name)
     if known is not None:
@@ -88,11 +82,13 @@ def _judge_plots(
 
 def render_page(figures: dict, plots: dict[str, dict[str, bytes]], texts: dict[str, dict], record: dict) -> str:
     """
+    Render the page of a report.
+
     Args:
         figures (`dict`): As made by [`report_figures`].
         plots (`dict[str, dict[str, bytes]]`): For each judge, PNG files by their titles.
-        texts (`dict[str, dict]`): Battles by id, as far as they are known.
-        record (`dict`): What the page says of how it was made: `battles`, `baselines_fitted` and more.
+        texts (`dict[str, dict]`): The battles whose texts are known, by id.
+        record (`dict`): What the page says about how it was made: `battles`, `baselines_fitted` and more.
 
     Returns:
         `str`: A self-contained HTML page without scripts. All values are escaped.
@@ -104,8 +100,8 @@ def render_page(figures: dict, plots: dict[str, dict[str, bytes]], texts: dict[s
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["beginning"] = beginning
-    slices = {}
+    environment.filters["truncated"] = truncated
+    slices: dict[str, list[dict]] = {}
     for row in figures["slices"]:
         slices.setdefault(row["attribute"], []).append(row)
     return environment.get_template("page.html").render(
@@ -123,24 +119,7 @@ def render_page(figures: dict, plots: dict[str, dict[str, bytes]], texts: dict[s
     )
 
 
-def score_rows(figures: dict) -> dict[str, dict]:
-    """What stands in the table of scores: a title and its scores."""
-    rows = {}
-    for name, judge in figures["judges"].items():
-        for order, scores in judge["orders"].items():
-            rows[f"{name}, {ORDERS[order]}"] = scores
-        if not judge["orders"]:
-            rows[name] = judge
-        calibrated = judge["cross_fitted_temperature"]
-        rows[f"{name}, cross-fitted temperature ({calibrated['temperature']:.2f})"] = calibrated
-    for name, scores in figures["baselines"].items():
-        rows[f"baseline: {name.replace('_', ' ')}"] = scores
-    if "best_possible" in figures:
-        rows["best possible (the known probabilities)"] = figures["best_possible"]
-    return rows
-
-
-def beginning(turns: list[str | None]) -> str:
-    """The turns as one text, cut to a readable length."""
+def truncated(turns: list[str | None]) -> str:
+    """The turns as one text of a readable length."""
     text = "\n\n".join(turn or "" for turn in turns)
-    return text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]} … ({len(text):,} characters)"
+    return text if len(text) <= MAX_TEXT_LENGTH else f"{text[:MAX_TEXT_LENGTH]} … ({len(text):,} characters)"

@@ -5,17 +5,18 @@ import io
 import numpy as np
 from matplotlib.figure import Figure  # without pyplot: no display, no state
 
+from ..metrics.functions import flips
 from .bootstrap import GroupBootstrap
 
 NAMES = ("A", "B", "tie")
 COLORS = ("tab:blue", "tab:orange", "tab:green")
-NUM_STRETCHES = 8  # of lengths, with as many battles in each
+NUM_LENGTH_BINS = 8  # with the same number of battles in each
 
 
 def reliability_diagram(probabilities: np.ndarray, labels: np.ndarray) -> bytes:
     """
-    How often each class came true where it was forecast with a probability of 0 to 10%, 10 to 20% and so on, and how
-    many battles these are.
+    How often each class won where it was predicted with a probability of 0 to 10%, 10 to 20% and so on, and how many
+    battles these are.
     """
     figure = Figure(figsize=(5, 5.6), layout="constrained")
     axes, counts = figure.subplots(2, sharex=True, height_ratios=(3, 1))
@@ -24,13 +25,13 @@ def reliability_diagram(probabilities: np.ndarray, labels: np.ndarray) -> bytes:
         bins = np.minimum((probabilities[:, i] * 10).astype(int), 9)
         shown = np.unique(bins)
         sizes = np.array([(bins == b).sum() for b in shown])
-        forecast = [probabilities[bins == b, i].mean() for b in shown]
+        predicted = [probabilities[bins == b, i].mean() for b in shown]
         observed = np.array([(labels[bins == b] == i).mean() for b in shown])
         error = 1.96 * np.sqrt(observed * (1 - observed) / sizes)
-        axes.errorbar(forecast, observed, error, color=color, linewidth=1, marker="o", markersize=4, label=name)
+        axes.errorbar(predicted, observed, error, color=color, linewidth=1, marker="o", markersize=4, label=name)
         counts.bar(shown / 10 + 0.02 + 0.03 * i, sizes, width=0.03, align="edge", color=color)
-    axes.set(ylabel="share of votes", xlim=(0, 1), ylim=(0, 1))
-    counts.set(xlabel="forecast probability", ylabel="battles")
+    axes.set(ylabel="fraction of votes", xlim=(0, 1), ylim=(0, 1))
+    counts.set(xlabel="predicted probability", ylabel="battles")
     axes.legend(title="winner", fontsize="small")
     return png(figure)
 
@@ -51,50 +52,60 @@ def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> bytes:
 
 
 def loss_by_length(losses: np.ndarray, num_tokens: np.ndarray, bootstrap: GroupBootstrap) -> bytes:
-    """Log loss of stretches of length with as many battles in each, with 95% intervals."""
-    edges = np.unique(np.quantile(num_tokens, np.linspace(0, 1, NUM_STRETCHES + 1)[1:-1], method="lower"))
-    stretch = np.searchsorted(edges, num_tokens, side="left")
-    parts = np.unique(stretch, return_inverse=True)[1]
-    figures = bootstrap.means(losses, parts)
-    lengths = [np.median(num_tokens[parts == part]) for part in range(len(figures))]
+    """Log loss by bins of length with the same number of battles in each, with 95% intervals."""
+    edges = np.unique(np.quantile(num_tokens, np.linspace(0, 1, NUM_LENGTH_BINS + 1)[1:-1], method="lower"))
+    bins = np.unique(np.searchsorted(edges, num_tokens, side="left"), return_inverse=True)[1]
+    figures = bootstrap.means(losses, bins)
+    lengths = [np.median(num_tokens[bins == b]) for b in range(len(figures))]
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
     axes.axhline(losses.mean(), color="grey", linestyle=":", label="all battles")
-    axes.errorbar(lengths, [f["value"] for f in figures], _reach(figures), marker="o", markersize=4, capsize=3)
-    axes.set(xlabel="tokens in the row", ylabel="log loss")
+    means = np.array([f["value"] for f in figures])
+    axes.errorbar(lengths, means, _error_bars(figures), marker="o", markersize=4, capsize=3)
+    axes.set(xlabel="tokens in the example", ylabel="log loss")
     axes.legend(fontsize="small")
     return png(figure)
 
 
-def flips_plot(in_order: np.ndarray, exchanged: np.ndarray) -> bytes:
-    """How much likelier A is to win than B in both orders; verdicts that depend on the order stand out."""
-    flipped = in_order.argmax(axis=1) != exchanged.argmax(axis=1)
-    one, other = (forecast[:, 0] - forecast[:, 1] for forecast in (in_order, exchanged))
+def flips_plot(as_given: np.ndarray, swapped: np.ndarray) -> bytes:
+    """By how much A is more likely to win than B in both orders, with the verdicts that depend on the order in red."""
+    flipped = flips(as_given, swapped)
+    x, y = (probabilities[:, 0] - probabilities[:, 1] for probabilities in (as_given, swapped))
     figure = Figure(figsize=(4.8, 4.8), layout="constrained")
     axes = figure.subplots()
     axes.plot([-1, 1], [-1, 1], color="grey", linestyle=":")
-    size = 12 if len(one) < 1000 else 4
-    for which, color, name in ((~flipped, "tab:blue", "same verdict"), (flipped, "tab:red", "other verdict")):
-        label = f"{name}: {which.mean():.0%}"
-        axes.scatter(one[which], other[which], s=size, alpha=0.5, color=color, linewidths=0, label=label)
-    axes.set(xlabel="P(A) − P(B), order given", ylabel="P(A) − P(B), answers exchanged", xlim=(-1, 1), ylim=(-1, 1))
+    size = 12 if len(x) < 1000 else 4
+    for mask, color, name in ((~flipped, "tab:blue", "same verdict"), (flipped, "tab:red", "verdict flips")):
+        label = f"{name}: {mask.mean():.0%}"
+        axes.scatter(x[mask], y[mask], s=size, alpha=0.5, color=color, linewidths=0, label=label)
+    axes.set(xlabel="P(A) − P(B), order given", ylabel="P(A) − P(B), answers swapped", xlim=(-1, 1), ylim=(-1, 1))
     axes.legend(fontsize="small", loc="upper left", markerscale=10 / size**0.5)
     return png(figure)
 
 
 def ratings_plot(models: list[dict], judge: str) -> bytes:
-    """The models' ratings by people and by the judge, with 95% intervals: the rows of [`model_ratings`]."""
-    people, judged = [row["people"] for row in models], [row["judges"][judge] for row in models]
+    """The models' ratings by annotators and by the judge, with 95% intervals: the rows of [`model_ratings`]."""
+    annotators, judged = [row["annotators"] for row in models], [row["judges"][judge] for row in models]
     figure = Figure(figsize=(5, 1.4 + 0.34 * len(models)), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(models))[::-1]
-    for side, offset, color, label in ((people, 0.12, "black", "people"), (judged, -0.12, "tab:blue", "judge")):
-        ratings = [f["value"] for f in side]
+    for figures, offset, color, label in (
+        (annotators, 0.12, "black", "annotators"),
+        (judged, -0.12, "tab:blue", "judge"),
+    ):
+        ratings = [f["value"] for f in figures]
         axes.errorbar(
-            ratings, places + offset, xerr=_reach(side), fmt="o", markersize=4, capsize=2, color=color, label=label
+            ratings,
+            places + offset,
+            xerr=_error_bars(figures),
+            fmt="o",
+            markersize=4,
+            capsize=2,
+            color=color,
+            label=label,
         )
     axes.set(yticks=places, ylim=(-0.6, len(models) - 0.4), xlabel="Bradley-Terry rating")
-    # A name is text, whatever it looks like: no formula.
+    # A name with a $ is not a formula.
     axes.set_yticklabels([row["model"][:30] for row in models], parse_math=False)
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize="small")
@@ -102,27 +113,28 @@ def ratings_plot(models: list[dict], judge: str) -> bytes:
 
 
 def known_plot(probabilities: np.ndarray, known: np.ndarray) -> bytes:
-    """Forecasts against the probabilities that the votes were drawn from."""
+    """Predictions against the probabilities that the votes were drawn from."""
     figure = Figure(figsize=(4.8, 4.8), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
     size = 12 if len(known) < 1000 else 4
     for i, (name, color) in enumerate(zip(NAMES, COLORS, strict=True)):
         axes.scatter(known[:, i], probabilities[:, i], s=size, alpha=0.4, color=color, linewidths=0, label=name)
-    axes.set(xlabel="known probability", ylabel="forecast probability", xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlabel="known probability", ylabel="predicted probability", xlim=(0, 1), ylim=(0, 1))
     axes.legend(title="winner", fontsize="small", markerscale=10 / size**0.5)
     return png(figure)
 
 
-def _reach(figures: list[dict]) -> np.ndarray | None:
-    """How far the intervals go to both sides, as matplotlib takes it."""
+def _error_bars(figures: list[dict]) -> np.ndarray | None:
+    """The intervals as matplotlib takes them: distances from the values, of shape `(2, figures)`."""
     if any(f["low"] is None for f in figures):
         return None
-    sides = [(f["value"] - f["low"], f["high"] - f["value"]) for f in figures]
-    return np.maximum(np.array(sides).T, 0)
+    distances = [(f["value"] - f["low"], f["high"] - f["value"]) for f in figures]
+    return np.maximum(np.array(distances).T, 0)
 
 
 def png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()

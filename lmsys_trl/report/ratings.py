@@ -1,4 +1,6 @@
-"""Does a judge rank models as people do? Bradley-Terry ratings of both, on the same battles."""
+"""Does a judge rank models as annotators do? Bradley-Terry ratings of both, on the same battles."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -9,23 +11,25 @@ from sklearn.linear_model import LogisticRegression
 
 from .bootstrap import GroupBootstrap, figure
 
-NUM_RESAMPLES = 200  # of those of the bootstrap: each is a fit
+NUM_RESAMPLES = 200  # fewer than other figures have, since each is a fit
 ELO = 400 / np.log(10)  # a rating 400 above another one wins 10 of 11 battles
 MEAN_RATING = 1000
 
 
 def model_ratings(votes: pd.DataFrame, finals: dict[str, np.ndarray], bootstrap: GroupBootstrap) -> dict | None:
     """
+    Rate the models by the votes, and by each judge.
+
     Args:
         votes (`DataFrame`): As made by [`votes_table`].
-        finals (`dict[str, ndarray]`): Each judge's forecasts, of shape `(battles, 3)`.
+        finals (`dict[str, ndarray]`): Each judge's predictions, of shape `(battles, 3)`.
         bootstrap (`GroupBootstrap`): Of the same battles.
 
     Returns:
-        `dict` or None: `models`, a list with `model`, `num_battles`, `people` (its rating from the votes) and `judges`
-        (from each judge's probabilities), best first by the votes; `rank_correlation`, for each judge `spearman` and
-        `kendall`; and `num_left_out`, the battles of models that no chain of battles links to the others. None with
-        fewer than three models.
+        `dict` or None: `models`, a list with `model`, `num_battles`, `annotators` (its rating from the votes) and
+        `judges` (from each judge's probabilities), best first by the votes; `rank_correlation`, for each judge
+        `spearman` and `kendall`; and `num_excluded`, the battles of unnamed models and of models that no chain of
+        battles links to the others. None with fewer than three models.
     """
     if "model_a" not in votes or votes["model_a"].isna().all():
         return None
@@ -41,48 +45,64 @@ def model_ratings(votes: pd.DataFrame, finals: dict[str, np.ndarray], bootstrap:
     if len(models) < 3:
         return None
     a, b = places[a], places[b]
-    forecasts = {None: np.eye(3)[votes["label"]], **finals}
-    rated = {
-        name: _resampled_ratings(a, b, known, forecast, len(models), bootstrap) for name, forecast in forecasts.items()
-    }
-    order = np.argsort(-rated[None][0])
+    many = bootstrap.num_groups > 1
+    annotators, *ratings = (
+        _resampled_ratings(a, b, known, probabilities, len(models), bootstrap)
+        for probabilities in (np.eye(3)[votes["label"]], *finals.values())
+    )
+    by_judge = dict(zip(finals, ratings, strict=True))
+    order = np.argsort(-annotators[0])
     counts = np.bincount(np.concatenate([a[known], b[known]]), minlength=len(models))
 
-    def rating(name: str | None, i: int) -> dict:
-        return figure(rated[name][0][i], rated[name][1][:, i] if bootstrap.num_groups > 1 else None)
+    def rating(rated: tuple[np.ndarray, np.ndarray], i: int) -> dict:
+        return figure(rated[0][i], rated[1][:, i] if many else None)
+
+    def correlation(rated: tuple[np.ndarray, np.ndarray], statistic: Callable) -> dict:
+        pairs = zip(annotators[1], rated[1], strict=True)
+        resampled = np.array([statistic(*pair).statistic for pair in pairs]) if many else None
+        return figure(statistic(annotators[0], rated[0]).statistic, resampled)
 
     return {
         "models": [
             {
                 "model": models[i],
                 "num_battles": int(counts[i]),
-                "people": rating(None, i),
-                "judges": {judge: rating(judge, i) for judge in finals},
+                "annotators": rating(annotators, i),
+                "judges": {judge: rating(rated, i) for judge, rated in by_judge.items()},
             }
             for i in order
         ],
         "rank_correlation": {
-            judge: {
-                name: figure(
-                    of(rated[None][0], rated[judge][0]).statistic,
-                    np.array([of(*pair).statistic for pair in zip(rated[None][1], rated[judge][1], strict=True)])
-                    if bootstrap.num_groups > 1
-                    else None,
-                )
-                for name, of in (("spearman", spearmanr), ("kendall", kendalltau))
-            }
-            for judge in finals
+            judge: {"spearman": correlation(rated, spearmanr), "kendall": correlation(rated, kendalltau)}
+            for judge, rated in by_judge.items()
         },
-        "num_left_out": int(len(votes) - known.sum()),
+        "num_excluded": int(len(votes) - known.sum()),
     }
 
 
 def _resampled_ratings(
-    a: np.ndarray, b: np.ndarray, known: np.ndarray, forecast: np.ndarray, num_models: int, bootstrap: GroupBootstrap
+    a: np.ndarray,
+    b: np.ndarray,
+    known: np.ndarray,
+    probabilities: np.ndarray,
+    num_models: int,
+    bootstrap: GroupBootstrap,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The models' ratings, and those of each resample, of shape `(resamples, models)`."""
+    """
+    Rate the models on all battles and on each resample.
+
+    Args:
+        a, b (`ndarray`): The models of each battle, as numbers below `num_models`; of shape `(battles,)`.
+        known (`ndarray`): The battles to use, as a boolean mask.
+        probabilities (`ndarray`): Of A, B and tie, of shape `(battles, 3)`.
+        num_models (`int`): How many models there are.
+        bootstrap (`GroupBootstrap`): Of the same battles.
+
+    Returns:
+        `tuple[ndarray, ndarray]`: Ratings of shape `(models,)` and `(resamples, models)`.
+    """
     pairs, pair = np.unique(np.stack([np.minimum(a, b), np.maximum(a, b)])[:, known], axis=1, return_inverse=True)
-    points = forecast[known][:, :2] + forecast[known][:, 2:] / 2  # a tie is half a win for both
+    points = probabilities[known][:, :2] + probabilities[known][:, 2:] / 2  # a tie is half a win for both
     points = np.where((a < b)[known, None], points, points[:, ::-1])
     columns = 2 * pair[:, None] + np.arange(2)
     rows = np.repeat(bootstrap.members[known], 2)
@@ -98,7 +118,7 @@ def _resampled_ratings(
 
 def bradley_terry(pairs: np.ndarray, wins: np.ndarray, num_models: int) -> np.ndarray:
     """
-    Ratings on the Elo scale with a mean of 1000, by logistic regression as
+    Fit ratings on the Elo scale with a mean of 1000, by logistic regression as
     [Chatbot Arena](https://arxiv.org/abs/2403.04132) does.
 
     Args:
@@ -107,7 +127,8 @@ def bradley_terry(pairs: np.ndarray, wins: np.ndarray, num_models: int) -> np.nd
         num_models (`int`): How many models there are.
 
     Returns:
-        `ndarray`: A rating for each model; NaN where there is no battle at all, as in some resamples of few groups.
+        `ndarray`: A rating for each model, of shape `(models,)`. NaN if there are no battles at all, as in some
+        resamples of few groups.
     """
     if not wins.any():
         return np.full(num_models, np.nan)

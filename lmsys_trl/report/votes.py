@@ -1,26 +1,29 @@
-"""What a report is about: the votes, what is known of their battles, and each judge's forecasts of them."""
+"""What a report is about: the votes, what is known of their battles, and each judge's predictions of them."""
 
 from dataclasses import dataclass
-from hashlib import sha256
 
 import numpy as np
 import pandas as pd
 
-from ..battle import WINNERS, first_prompt
-from ..duplicates import item_key
-from ..predictions import PROBABILITIES, load_predictions
-from ..provenance import without_folders
+from ..artifacts import file_fingerprint, strip_local_paths
+from ..battle import WINNERS, prompt_group, winner_of
+from ..data.dedup import item_key
+from ..data.inputs import labelled_battles
+from ..errors import UserError, raise_problems
+from ..options import BattlesConfig
+from ..predictions.baselines import features_table
+from ..predictions.table import PROBABILITIES, load_predictions
 
 
 @dataclass
-class Forecasts:
+class JudgePredictions:
     """
-    One judge's forecasts, in the order of the votes.
+    One judge's predictions, in the order of the votes.
 
     Args:
         orders (`dict[str, ndarray]`): "ab", "ba" and "mean" -> probabilities of shape `(battles, 3)`, in terms of the
             battle as given, NaN where an order was not predicted.
-        num_tokens (`ndarray`): The length of each battle's row.
+        num_tokens (`ndarray`): The length of each battle's example, of shape `(battles,)`.
     """
 
     orders: dict[str, np.ndarray]
@@ -28,34 +31,41 @@ class Forecasts:
 
     @property
     def final(self) -> np.ndarray:
-        """The mean of both orders where there is one, else the order given: what the judge is taken to say."""
+        """The mean of both orders if there is one, else the order given; of shape `(battles, 3)`."""
         return np.where(np.isnan(self.orders["mean"]), self.orders["ab"], self.orders["mean"])
 
     @property
-    def whole(self) -> dict[str, np.ndarray]:
+    def complete_orders(self) -> dict[str, np.ndarray]:
         """The orders in which all battles were predicted."""
-        return {order: forecast for order, forecast in self.orders.items() if not np.isnan(forecast).any()}
+        return {order: predictions for order, predictions in self.orders.items() if not np.isnan(predictions).any()}
+
+    @property
+    def has_both_orders(self) -> np.ndarray:
+        """The battles that were predicted in both orders, as a boolean mask of shape `(battles,)`."""
+        return ~np.isnan(self.orders["ab"] + self.orders["ba"]).any(axis=1)
 
 
 def votes_table(battles: list[dict]) -> pd.DataFrame:
     """
     Args:
-        battles (`list[dict]`): Labelled rows of [`BATTLE_FEATURES`], with a `group` or not.
+        battles (`list[dict]`): Battles with a vote for one winner, with a `group` or not.
 
     Returns:
-        `DataFrame`: By id: `label` (index into `WINNERS`), `group`, `item` and `flipped` as of [`item_key`], `turns`,
-        `source`, `language`, `identical`, `model_a`, `model_b`.
+        `DataFrame`: By id: `label` (index into `WINNERS`), `group`, `item` and `swapped` as returned by [`item_key`],
+        `turns`, `source`, `language`, `identical`, `model_a`, `model_b`.
     """
     rows = []
     for battle in battles:
-        item, flipped = item_key(battle)
+        item, swapped = item_key(battle)
+        winner = winner_of(battle["vote"])
+        assert winner is not None
         rows.append(
             {
                 "id": battle["id"],
-                "label": WINNERS.index(battle["winner"]),
-                "group": battle.get("group") or sha256(first_prompt(battle).encode()).hexdigest(),
+                "label": WINNERS.index(winner),
+                "group": prompt_group(battle),
                 "item": item,
-                "flipped": flipped,
+                "swapped": swapped,
                 "turns": len(battle["prompt"]),
                 "identical": battle["response_a"] == battle["response_b"],
                 **{key: battle.get(key) for key in ("source", "language", "model_a", "model_b")},
@@ -64,78 +74,130 @@ def votes_table(battles: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("id")
 
 
-def votes_of_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The labelled votes of a predictions file, by id: `label`, and `group`, the id itself where none is known."""
+def votes_from_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The votes of a predictions file, by id: `label`, and `group`, the id itself where none is known."""
     votes = predictions.dropna(subset=["winner"]).drop_duplicates("id").set_index("id", drop=False)
     if votes.empty:
-        raise ValueError("predictions: the first file holds no votes. Name them with --test_file or --dataset_name")
+        raise UserError("predictions: the first file has no votes. Name them with --test_file or --dataset_name")
     groups = votes["group"].fillna(votes["id"]) if "group" in votes else votes["id"]
     return pd.DataFrame({"label": votes["winner"].map(WINNERS.index), "group": groups}, index=votes.index)
 
 
+def load_votes(
+    config: BattlesConfig, paths: list[str], files: dict[str, pd.DataFrame]
+) -> tuple[list[dict], pd.DataFrame, str | list[str]]:
+    """
+    Load the votes of a report.
+
+    Args:
+        config (`BattlesConfig`): Where the battles are. If it names none, the first predictions file has the votes.
+        paths (`list[str]`), files (`dict[str, DataFrame]`): Predictions files, and their tables.
+
+    Returns:
+        `tuple[list[dict], DataFrame, str | list[str]]`: The battles (empty if there are only predictions), the votes
+        as made by [`votes_table`], and the fingerprint of the data or of each predictions file.
+    """
+    if not config.test_file and not config.dataset_name:
+        votes = votes_from_predictions(next(iter(files.values())))
+        return [], votes, [file_fingerprint(path) for path in paths]
+    battles, fingerprint = labelled_battles(config)
+    return battles, votes_table(battles), fingerprint
+
+
+def baseline_features(battles: list[dict], votes: pd.DataFrame) -> pd.DataFrame:
+    """What baselines predict from: as [`features_table`], or `winner` and `group` alone if no texts are known."""
+    if battles:
+        return features_table(battles)
+    return pd.DataFrame({"winner": np.array(WINNERS)[votes["label"]], "group": votes["group"].to_numpy()})
+
+
+def read_known_probabilities(path: str | None, ids: pd.Index) -> np.ndarray | None:
+    """
+    The probabilities that votes were drawn from, of shape `(battles, 3)`.
+
+    Args:
+        path (`str`, *optional*): A CSV with `id` and the three probabilities.
+        ids (`Index`): The ids of the battles.
+
+    Raises:
+        UserError: If battles are missing.
+    """
+    if path is None:
+        return None
+    known = pd.read_csv(path, dtype={"id": str}).set_index("id")
+    missing = ids.difference(known.index)
+    if len(missing):
+        raise UserError(f"known_probabilities: {path} lacks {len(missing)} of the battles, the first {missing[0]}")
+    return known.loc[ids, PROBABILITIES].to_numpy()
+
+
 def read_predictions(paths: list[str]) -> dict[str, pd.DataFrame]:
     """
+    Read predictions files.
+
     Returns:
         `dict[str, DataFrame]`: A table for each judge, by its file's path (its folder's for `predictions.parquet`), or
         by the name that a report of several judges has written.
 
     Raises:
-        ValueError: If files can't be read, are no predictions, or have the same name.
+        UserError: If files cannot be read, are not predictions files, or have the same name.
     """
-    tables, problems = {}, []
+    tables: dict[str, pd.DataFrame] = {}
+    problems: list[str] = []
     for path in paths:
         try:
             table = load_predictions(path)
-        except ValueError as error:
-            problems.append(str(error))
+        except UserError as error:
+            problems += error.problems
             continue
-        name = without_folders(path).removesuffix(".parquet").removesuffix("/predictions")
-        names = table["judge"] if "judge" in table else pd.Series(name, index=table.index)
-        for name, rows in table.drop(columns="judge", errors="ignore").groupby(names, sort=False):
+        judge = strip_local_paths(path).removesuffix(".parquet").removesuffix("/predictions")
+        judges = table["judge"] if "judge" in table else pd.Series(judge, index=table.index)
+        for name, rows in table.drop(columns="judge", errors="ignore").groupby(judges, sort=False):
             if name in tables:
-                problems.append(f"{path}: there are predictions named {name} already. Rename the file")
-            tables[name] = rows
-    if problems:
-        raise ValueError("predictions: " + "; ".join(problems))
+                problems.append(f"predictions {path}: another file has predictions of {name} too. Rename the file")
+            tables[str(name)] = rows
+    raise_problems(problems)
     return tables
 
 
-def forecasts_of(name: str, predictions: pd.DataFrame, votes: pd.DataFrame) -> Forecasts:
+def judge_predictions(name: str, predictions: pd.DataFrame, votes: pd.DataFrame) -> JudgePredictions:
     """
+    Match a judge's predictions with the votes.
+
     Args:
         name (`str`): What messages call the judge.
-        predictions (`DataFrame`): A predictions table; unlabelled battles in it are passed over.
+        predictions (`DataFrame`): A predictions table. Its battles without a vote are skipped.
         votes (`DataFrame`): As made by [`votes_table`].
 
     Raises:
-        ValueError: If battles are predicted twice, not at all, with other votes, or with what are no probabilities.
+        UserError: If battles are predicted twice, not at all, or with other votes, or if probabilities are invalid.
     """
     problems = []
     labelled = predictions[predictions["winner"].notna() | predictions["id"].isin(votes.index)]
     ids = pd.Index(labelled["id"])
-    for what, those in (
+    for what, affected in (
         ("predicted twice", ids[labelled.duplicated(["id", "order"])]),
         ("not predicted", votes.index.difference(ids[labelled["order"].isin(["ab", "mean"])])),
         ("not among the votes", ids.difference(votes.index)),
     ):
-        if len(those):
-            problems.append(f"{len(those)} battles are {what}, the first with id {those[0]}")
+        if len(affected):
+            problems.append(f"{len(affected)} battles are {what}, the first with id {affected[0]}")
     known = labelled[labelled["winner"].notna() & labelled["id"].isin(votes.index)]
     other = known[known["winner"].map(WINNERS.index).to_numpy() != votes["label"].reindex(known["id"]).to_numpy()]
     if len(other):
-        problems.append(f"{other['id'].nunique()} votes are others, the first with id {other['id'].iloc[0]}")
+        problems.append(f"{other['id'].nunique()} battles have another vote, the first with id {other['id'].iloc[0]}")
     values = labelled[PROBABILITIES].to_numpy()
-    wrong = labelled[~(np.isclose(values.sum(axis=1), 1, atol=1e-3) & (values >= 0).all(axis=1))]
-    if len(wrong):
+    invalid = labelled[~(np.isclose(values.sum(axis=1), 1, atol=1e-3) & (values >= 0).all(axis=1))]
+    if len(invalid):
         problems.append(
-            f"{len(wrong)} rows are no probabilities that sum to 1, the first with id {wrong['id'].iloc[0]}"
+            f"the probabilities in {len(invalid)} rows are negative or do not sum to 1, the first with id "
+            f"{invalid['id'].iloc[0]}"
         )
-    if problems:
-        raise ValueError(f"predictions of {name}: {'; '.join(problems)}. Predict the same battles with each judge")
+    raise_problems(problems, f"predictions of {name} (each judge must predict the same battles):")
     by_order = {order: rows.set_index("id").reindex(votes.index) for order, rows in labelled.groupby("order")}
     nothing = np.full((len(votes), 3), np.nan)
     lengths = labelled.drop_duplicates("id").set_index("id")["num_tokens"]
-    return Forecasts(
+    return JudgePredictions(
         orders={
             order: by_order[order][PROBABILITIES].to_numpy() if order in by_order else nothing
             for order in ("ab", "ba", "mean")

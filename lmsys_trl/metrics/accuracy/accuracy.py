@@ -1,23 +1,21 @@
-"""Accuracy of forecasts."""
+"""Accuracy of predictions."""
 
 import datasets
 import evaluate
 import numpy as np
 
-_DESCRIPTION = """The share of battles in which the most probable class came true."""
+# By its absolute name: `evaluate` copies this file into its cache.
+from lmsys_trl.metrics.functions import correct
+
+_DESCRIPTION = """The fraction of battles in which the most probable class is the vote."""
 
 _INPUTS = """
 Args:
-    predictions (`list` of `list` of `float`): One probability a class, for each battle.
-    references (`list` of `int`): The index of the class that came true.
+    predictions (`list` of `list` of `float`): One probability per class, for each battle.
+    references (`list` of `int`): The votes, as indices of classes.
 Returns:
     `accuracy` (`float`): 1 at best.
 """
-
-
-def correct(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Whether the most probable class came true, one a battle."""
-    return np.argmax(probabilities, axis=1) == labels
 
 
 class Accuracy(evaluate.Metric):

@@ -1,25 +1,23 @@
-"""Brier score of forecasts."""
+"""Brier score of predictions."""
 
 import datasets
 import evaluate
 import numpy as np
 
+# By its absolute name: `evaluate` copies this file into its cache.
+from lmsys_trl.metrics.functions import squared_distances
+
 _DESCRIPTION = (
-    """Mean squared distance between the probabilities and what came true, summed over the classes (Brier, 1950)."""
+    """Mean squared distance between the probabilities and the vote, summed over the classes (Brier, 1950)."""
 )
 
 _INPUTS = """
 Args:
-    predictions (`list` of `list` of `float`): One probability a class, for each battle.
-    references (`list` of `int`): The index of the class that came true.
+    predictions (`list` of `list` of `float`): One probability per class, for each battle.
+    references (`list` of `int`): The votes, as indices of classes.
 Returns:
     `brier_score` (`float`): 0 at best, 2 at worst.
 """
-
-
-def squared_distances(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The squared distance to what came true, one a battle."""
-    return np.sum((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2, axis=1)
 
 
 class BrierScore(evaluate.Metric):

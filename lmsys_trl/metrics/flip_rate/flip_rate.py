@@ -4,20 +4,18 @@ import datasets
 import evaluate
 import numpy as np
 
-_DESCRIPTION = """The share of battles whose most probable class changes when the answers exchange their places."""
+# By its absolute name: `evaluate` copies this file into its cache.
+from lmsys_trl.metrics.functions import flips
+
+_DESCRIPTION = """The fraction of battles whose most probable class changes when the answers are swapped."""
 
 _INPUTS = """
 Args:
     predictions (`list` of `list` of `float`): Probabilities of A, B and tie in the order given.
-    references (`list` of `list` of `float`): Those of the exchanged answers, B's chance put back in its own place.
+    references (`list` of `list` of `float`): Those with the answers swapped, in terms of the order given: A's first.
 Returns:
     `flip_rate` (`float`): 0 at best.
 """
-
-
-def flips(in_order: np.ndarray, exchanged: np.ndarray) -> np.ndarray:
-    """Whether the verdict changes with the order, one a battle."""
-    return np.argmax(in_order, axis=1) != np.argmax(exchanged, axis=1)
 
 
 class FlipRate(evaluate.Metric):

@@ -1,24 +1,21 @@
-"""Log loss of forecasts."""
+"""Log loss of predictions."""
 
 import datasets
 import evaluate
 import numpy as np
 
-_DESCRIPTION = """Mean of -log(probability of the class that came true), in nats. The competition's metric."""
+# By its absolute name: `evaluate` copies this file into its cache.
+from lmsys_trl.metrics.functions import log_losses
+
+_DESCRIPTION = """Mean of -log(probability of the vote), in nats. The competition's metric."""
 
 _INPUTS = """
 Args:
-    predictions (`list` of `list` of `float`): One probability a class, for each battle.
-    references (`list` of `int`): The index of the class that came true.
+    predictions (`list` of `list` of `float`): One probability per class, for each battle.
+    references (`list` of `int`): The votes, as indices of classes.
 Returns:
     `log_loss` (`float`): 0 at best.
 """
-
-
-def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """-log(probability of the class that came true), one a battle; finite as in scikit-learn, where it was 0."""
-    chosen = probabilities[np.arange(len(labels)), labels]
-    return -np.log(np.clip(chosen, np.finfo(np.float64).eps, 1))
 
 
 class LogLoss(evaluate.Metric):

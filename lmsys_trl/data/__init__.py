@@ -1,0 +1,1 @@
+"""Votes, wherever they come from -> a clean data set without leaks."""

@@ -1,0 +1,87 @@
+"""The options of `lmsys-trl prepare`. Imports nothing heavy, so that `--help` is fast."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .source import Sources
+
+
+@dataclass
+class PrepareConfig:
+    """Where the votes are, how they are cleaned, and how they are split."""
+
+    sources: Sources = field(metadata={"help": "Paths of votes, or in a YAML a list of path, format, sample, swap..."})
+    output_dir: str = field(metadata={"help": "The folder for the data set."})
+    duplicates: Literal["keep", "first", "soft"] = field(
+        default="keep",
+        metadata={"help": "Of several votes on one item in a source: all, the first, or one row with their mean."},
+    )
+    near_duplicates: float = field(
+        default=0.8,
+        metadata={"help": "Jaccard similarity from which first prompts are in one group; 0: only equal ones."},
+    )
+    validation_fraction: float = field(
+        default=0.2, metadata={"help": "The fraction of the battles in validation; 0 for none."}
+    )
+    validation_size: int | None = field(
+        default=None, metadata={"help": "Instead of validation_fraction: the number of battles in validation."}
+    )
+    validation_sources: list[str] | None = field(
+        default=None, metadata={"help": "Names of the sources that validation is made of (default: all)."}
+    )
+    validation_ids: str | None = field(
+        default=None,
+        metadata={"help": "Instead of validation_fraction: a file with the ids in validation, one per line."},
+    )
+    num_folds: int | None = field(
+        default=None, metadata={"help": "The number of folds of the training battles, for out_of_fold."}
+    )
+    contamination: list[str] | None = field(
+        default=None, metadata={"help": "Other files: which of their battles are in the data already?"}
+    )
+    conversations: bool = field(
+        default=False, metadata={"help": "Also write the battles as conversations for trl's SFTTrainer."}
+    )
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "For conversations: a tokenizer's folder or Hub id."}
+    )
+    pad_token: str | None = field(
+        default=None, metadata={"help": "For conversations: as in the YAML of the base model."}
+    )
+    max_length: int = field(default=2048, metadata={"help": "For conversations: maximum tokens in an example."})
+    examples: Literal["last", "all"] = field(
+        default="last", metadata={"help": "For conversations: the example with the last turn of a battle, or all."}
+    )
+    push_to_hub: bool = field(default=False, metadata={"help": "Push the data set with its card to the Hub."})
+    hub_dataset_id: str | None = field(default=None, metadata={"help": "The name of the data set on the Hub."})
+    hub_private_repo: bool = field(default=True, metadata={"help": "Make a new repository private."})
+    publish_despite_license: list[str] | None = field(
+        default=None,
+        metadata={"help": "Names of sources that are pushed though their license forbids it or is unknown."},
+    )
+    seed: int = field(default=42, metadata={"help": "Samples and splits depend on it."})
+
+    def problems(self) -> list[str]:
+        """What is wrong with the options and can be known before anything is read."""
+        names = [source.name for source in self.sources]
+        unknown = sorted(set(self.validation_sources or []) - set(names))
+        is_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub_dataset_id or "")
+        checks = [
+            (names, "sources: there is none"),
+            (
+                len(set(names)) == len(names),
+                f"sources: {', '.join(names)} are not all different. Give them different values of name",
+            ),
+            (0 <= self.validation_fraction < 1, "validation_fraction: expected at least 0 and less than 1"),
+            (0 <= self.near_duplicates < 1, "near_duplicates: expected at least 0 and less than 1"),
+            (self.num_folds is None or self.num_folds > 1, "num_folds: expected 2 or more"),
+            (not unknown, f"validation_sources: there is no source {', '.join(unknown)}"),
+            (self.tokenizer or not self.conversations, "conversations: need a tokenizer"),
+            (self.hub_dataset_id or not self.push_to_hub, "push_to_hub: needs hub_dataset_id, owner/name on the Hub"),
+            (
+                is_hub_name or self.hub_dataset_id is None,
+                f"hub_dataset_id: expected owner/name, found {self.hub_dataset_id!r}",
+            ),
+        ]
+        return [problem for is_met, problem in checks if not is_met]

@@ -1,0 +1,99 @@
+"""Loading a data set that `lmsys-trl prepare` made."""
+
+import json
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, load_dataset
+from huggingface_hub import DatasetCard
+from huggingface_hub.errors import HFValidationError
+from yaml import YAMLError
+
+from ..artifacts import file_fingerprint, write_json
+from ..errors import UserError
+from ..hub import describe_dataset
+from .schema import BATTLE_FEATURES
+from .sources import Ledger
+
+RECORD_FILE = "prepare.json"
+
+
+def load_battles(name: str) -> DatasetDict:
+    """
+    Load a data set.
+
+    Args:
+        name (`str`): A folder made by `lmsys-trl prepare`, or the name of one on the Hub.
+
+    Raises:
+        UserError: If there is none, or it was not made by `lmsys-trl prepare`.
+    """
+    try:
+        battles = load_dataset(name)
+    except (OSError, ValueError, HFValidationError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"dataset_name: {name} is not a data set, neither a folder nor on the Hub ({reason}). Make it with "
+            f"lmsys-trl prepare --output_dir {name}"
+        ) from error
+    missing = sorted(set(BATTLE_FEATURES) - set(battles["train"].column_names if "train" in battles else []))
+    if missing:
+        raise UserError(f"dataset_name: {name} has no columns {', '.join(missing)}. Make it with lmsys-trl prepare")
+    return battles
+
+
+def dataset_info(name: str) -> dict:
+    """
+    Where a data set of [`load_battles`] is published.
+
+    Returns:
+        `dict`: Its `id` and `revision` on the Hub and its `license`, None if unknown.
+    """
+    known: dict[str, str | None] = dict.fromkeys(("id", "revision", "license"))
+    folder = Path(name)
+    with suppress(OSError, ValueError, KeyError, YAMLError):  # nothing to fail for
+        if folder.is_dir():
+            known["license"] = DatasetCard.load(folder / "README.md").data.license
+            record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+            if record["configuration"].get("push_to_hub"):
+                known["id"] = record["configuration"]["hub_dataset_id"]
+        else:
+            known |= describe_dataset(name)
+    return known
+
+
+def write_record(ledger: Ledger, provenance: dict, folder: Path) -> dict[str, str]:
+    """
+    Write `prepare.json`: how a data set was made, for machines.
+
+    Args:
+        ledger (`Ledger`): What was read and changed.
+        provenance (`dict`): Command, configuration and versions.
+        folder (`Path`): The data set.
+
+    Returns:
+        `dict[str, str]`: The hash of each parquet file of a configuration, by its path in the data set.
+    """
+    files = {
+        path.relative_to(folder).as_posix(): file_fingerprint(path) for path in sorted(folder.glob("*/*.parquet"))
+    }
+    sources = {
+        name: {**origin, "rows": ledger.num_rows[name], "changes": ledger.changes[name]}
+        for name, origin in ledger.origins.items()
+    }
+    write_json(folder / RECORD_FILE, {"sources": sources, "sha256": files, **provenance})
+    return files
+
+
+def data_fingerprint(dataset: Dataset) -> str:
+    """A hash of a data set's content, which does not depend on where it is stored."""
+    digest = sha256()
+    for table in dataset.with_format("arrow").iter(batch_size=1000):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema.remove_metadata()) as writer:
+            writer.write_table(table.replace_schema_metadata().combine_chunks())
+        digest.update(sink.getvalue())
+    return digest.hexdigest()

@@ -1,0 +1,86 @@
+"""Where a recipe's battles come from: a file in any format, or the validation split of a data set."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datasets import Dataset
+
+from ..artifacts import file_fingerprint
+from ..battle import winner_of
+from ..errors import UserError
+from ..options import BattlesConfig
+from ..terminal import logger
+from .dataset import data_fingerprint, load_battles
+from .source import Source
+from .sources import Ledger, read_battles, read_source
+from .text_store import write_arrow
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+
+def check_battles_config(config: BattlesConfig, required: bool = True) -> list[str]:
+    """Problems with the keys of [`BattlesConfig`]."""
+    if config.test_file and config.dataset_name:
+        return ["test_file, dataset_name: give one of the two"]
+    if required and not config.test_file and not config.dataset_name:
+        return ["test_file or dataset_name: missing. Name the battles"]
+    return []
+
+
+def battles_to_predict(config: BattlesConfig, folder: Path, processes: "PartialState") -> Dataset:
+    """
+    The battles to predict, with votes or without, memory-mapped.
+
+    Args:
+        config (`BattlesConfig`): Where they are.
+        folder (`Path`): Where one process stores the battles of a file, for all.
+        processes (`PartialState`): The processes that make this call together.
+    """
+    if config.test_file is None:
+        return _validation_split(config)
+    stored = folder / "battles.arrow"
+    with processes.main_process_first():
+        if processes.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            source, ledger = Source(config.test_file), Ledger()
+            num_battles = write_arrow(read_source(source, ledger, lenient=True, max_broken_fraction=0), stored)
+            changes: Counter = ledger.changes[source.name]
+            notes = "".join(f" ({count} {change})" for change, count in changes.items())
+            logger.info("%s: %d battles%s", config.test_file, num_battles, notes)
+    return Dataset.from_file(str(stored))
+
+
+def labelled_battles(config: BattlesConfig) -> tuple[list[dict], str]:
+    """
+    The battles with a vote for one winner, and a fingerprint of where they came from.
+
+    Raises:
+        UserError: If there are none.
+    """
+    if config.test_file:
+        battles, _ = read_battles(config.test_file)
+        fingerprint = file_fingerprint(config.test_file)
+    else:
+        split = _validation_split(config)
+        # A swapped copy says nothing that its source does not, since both orders are predicted.
+        battles = [battle for battle in split if battle["swapped_from"] is None]
+        fingerprint = data_fingerprint(split)
+    where = config.test_file or config.dataset_name
+    labelled = [battle for battle in battles if winner_of(battle["vote"]) is not None]
+    if not labelled:
+        raise UserError(f"{where}: none of its {len(battles)} battles has a vote for one winner")
+    if len(labelled) < len(battles):
+        logger.warning("%s: %d battles without a vote for one winner are skipped", where, len(battles) - len(labelled))
+    return labelled, fingerprint
+
+
+def _validation_split(config: BattlesConfig) -> Dataset:
+    assert config.dataset_name is not None, "check_battles_config comes first"
+    splits = load_battles(config.dataset_name)
+    if "validation" not in splits:
+        raise UserError(
+            f"dataset_name: {config.dataset_name} has no validation split. Prepare it with validation_fraction above 0"
+        )
+    return splits["validation"]

@@ -1,0 +1,193 @@
+"""Battles while a data set is made: texts on disk, and in memory only the numbers that decide how they are used."""
+
+import json
+import shutil
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from ..battle import swap_battle, swap_probabilities
+from ..errors import UserError
+from .dedup import VOTE_COLUMNS, item_key, prompt_key
+from .schema import BATTLE_FEATURES, PREPARED_FEATURES
+
+CHUNK = 1000  # battles whose texts are in memory at a time
+TEXT_COLUMNS = ("source", "language", "model_a", "model_b", "prompt", "response_a", "response_b")
+TEXT_SCHEMA = pa.schema([BATTLE_FEATURES.arrow_schema.field(name) for name in TEXT_COLUMNS])
+REMOVED_SCHEMA = pa.schema(
+    [("source", "string"), ("row", "int64"), ("id", "string"), ("reason", "string"), ("content", "string")]
+)
+
+
+@contextmanager
+def replaced_folder(folder: Path, mark: str) -> Iterator[Path]:
+    """
+    Replace a folder by a new one when that is complete. If anything fails, the old one is as it was.
+
+    Args:
+        folder (`Path`): The folder.
+        mark (`str`): A file that identifies folders of this kind. Others are not replaced.
+    """
+    folder = folder.resolve()
+    new, old = (folder.with_name(f".{folder.name}.{state}") for state in ("new", "old"))
+    if old.exists() and not folder.exists():
+        old.rename(folder)  # killed between the two renames below
+    if folder.exists() and not (folder / mark).is_file():
+        raise UserError(
+            f"output_dir: {folder.name} exists and is not a data set made by prepare, so it is not replaced"
+        )
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_arrow(battles: Iterable[dict], path: Path, schema: pa.Schema = BATTLE_FEATURES.arrow_schema) -> int:
+    """
+    Write battles to an Arrow file in chunks, so that memory does not grow with their number.
+
+    Args:
+        battles (`Iterable[dict]`): Rows of [`BATTLE_FEATURES`].
+        path (`Path`): The file, which `datasets.Dataset.from_file` and [`open_texts`] memory-map.
+        schema (`Schema`): The columns to write.
+
+    Returns:
+        `int`: The number of battles.
+    """
+    num_battles, battles = 0, iter(battles)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        while chunk := list(islice(battles, CHUNK)):
+            writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema))
+            num_battles += len(chunk)
+    return num_battles
+
+
+def store_battles(battles: Iterable[dict], path: Path) -> pd.DataFrame:
+    """
+    Write the texts of battles to an Arrow file as they are read.
+
+    Args:
+        battles (`Iterable[dict]`): Rows of [`BATTLE_FEATURES`] with votes.
+        path (`Path`): The file, for [`open_texts`].
+
+    Returns:
+        `DataFrame`: For each battle `id`, `source`, `item` and `flipped` of [`item_key`], `prompt` (a hash of its
+        first prompt), `turns`, `characters`, and [`VOTE_COLUMNS`]. The index is the battle's row in the file.
+    """
+    ids: list[str] = []
+    sources: list[str] = []
+    votes = array("d")
+    numbers = {name: array(code) for name, code in zip(
+        ("item", "flipped", "prompt", "turns", "characters"), "QBQII", strict=True
+    )}  # fmt: skip
+
+    def collect_numbers() -> Iterator[dict]:
+        for battle in battles:
+            ids.append(battle["id"])
+            sources.append(battle["source"])
+            votes.extend(battle["vote"])
+            item, flipped = item_key(battle)
+            texts = chain(battle["prompt"], battle["response_a"], battle["response_b"])
+            numbers["item"].append(item)
+            numbers["flipped"].append(flipped)
+            numbers["prompt"].append(prompt_key(battle))
+            numbers["turns"].append(len(battle["prompt"]))
+            numbers["characters"].append(sum(len(text) for text in texts if text))
+            yield battle
+
+    write_arrow(collect_numbers(), path, TEXT_SCHEMA)
+    frame = pd.DataFrame({"id": ids, "source": pd.Categorical(sources), **numbers})
+    frame["flipped"] = frame["flipped"].astype(bool)
+    frame[VOTE_COLUMNS] = np.frombuffer(votes).reshape(-1, len(VOTE_COLUMNS))
+    return frame
+
+
+def open_texts(path: Path) -> pa.Table:
+    """The file of [`store_battles`], memory-mapped."""
+    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+
+
+def take_rows(texts: pa.Table, rows: np.ndarray) -> pa.Table:
+    """Rows in ascending order. `Table.take` would first join all chunks of the table, even for a single row."""
+    if not len(rows):
+        return texts.slice(0, 0)
+    bounds = np.flatnonzero(np.diff(rows // CHUNK)) + 1
+    tables = [
+        texts.slice(in_chunk[0] // CHUNK * CHUNK, CHUNK).take(in_chunk % CHUNK) for in_chunk in np.split(rows, bounds)
+    ]
+    return pa.concat_tables(tables)
+
+
+def write_splits(battles: pd.DataFrame, texts: pa.Table, folder: Path) -> None:
+    """Write the battles of each split to a parquet file of its own in a new folder, see [`write_parquet`]."""
+    folder.mkdir()
+    for split, in_split in battles.groupby("split"):
+        write_parquet(in_split, texts, folder / f"{split}.parquet")
+
+
+def write_parquet(battles: pd.DataFrame, texts: pa.Table, path: Path) -> None:
+    """
+    Write battles as rows of [`PREPARED_FEATURES`].
+
+    Args:
+        battles (`DataFrame`): With `id`, `group`, `fold`, `swapped_from` and [`VOTE_COLUMNS`]. The index is the row in
+            `texts`. Where `swapped_from` is not null, a swapped copy is written.
+        texts (`Table`): As from [`open_texts`].
+        path (`Path`): The file.
+    """
+    schema = PREPARED_FEATURES.arrow_schema
+    swapped_names = list(swap_battle(dict.fromkeys(TEXT_COLUMNS)))
+    with (
+        pq.ParquetWriter(path, schema, compression="zstd") as writer,
+        tqdm(total=len(battles), unit=" battles", desc=f"Writing {path.stem}", disable=None) as bar,
+    ):
+        for is_swapped, in_order in battles.groupby(battles["swapped_from"].notna()):
+            for start in range(0, len(in_order), CHUNK):
+                chunk = in_order.iloc[start : start + CHUNK]
+                table = take_rows(texts, chunk.index.to_numpy())
+                votes = chunk[VOTE_COLUMNS].to_numpy()
+                if is_swapped:
+                    table, votes = table.rename_columns(swapped_names), swap_probabilities(votes)
+                columns = {name: table[name] for name in TEXT_COLUMNS} | {"vote": pa.array(votes.tolist())}
+                for name in ("id", "group", "fold", "swapped_from"):
+                    columns[name] = pa.array(chunk[name], schema.field(name).type, from_pandas=True)
+                writer.write_table(pa.table([columns[name] for name in schema.names], schema=schema))
+                bar.update(len(chunk))
+
+
+def write_removed(broken_rows: list[dict], battles: pd.DataFrame, texts: pa.Table, path: Path) -> None:
+    """
+    Write what was removed, each with the reason and its content as JSON.
+
+    Args:
+        broken_rows (`list[dict]`): The removed rows of a [`Ledger`].
+        battles (`DataFrame`): As from [`store_battles`], with `reason`; those without a reason are not removed.
+        texts (`Table`): As from [`open_texts`].
+        path (`Path`): The file.
+    """
+    removed = battles[battles["reason"].notna()]
+    with pq.ParquetWriter(path, REMOVED_SCHEMA) as writer:
+        writer.write_table(pa.Table.from_pylist(broken_rows, REMOVED_SCHEMA))
+        for start in range(0, len(removed), CHUNK):
+            chunk = removed.iloc[start : start + CHUNK]
+            rows = chunk[["source", "id", "reason"]].to_dict("records")
+            contents = take_rows(texts, chunk.index.to_numpy()).to_pylist()
+            for row, content, vote in zip(rows, contents, chunk[VOTE_COLUMNS].to_numpy().tolist(), strict=True):
+                row["content"] = json.dumps({**content, "vote": vote})
+            writer.write_table(pa.Table.from_pylist(rows, REMOVED_SCHEMA))

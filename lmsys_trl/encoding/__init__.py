@@ -1,0 +1,1 @@
+"""Battles -> prompts, tokens and batches."""

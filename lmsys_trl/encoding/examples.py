@@ -1,0 +1,226 @@
+"""Battle + tokenizer + maximum length -> examples of tokens and labels. The only tokenization in the project."""
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from ..battle import WINNERS
+from ..data.columns import TURN_COLUMNS
+from ..errors import UserError
+from .template import INSTRUCTION, LETTERS, OPTIONS, turn_headers, turn_text
+from .tokenizer import rendered_template, token_ids
+from .turns import Lengths, fit_turns
+
+IGNORED = -100  # the label of tokens that are not scored
+
+
+class Span(NamedTuple):
+    """A part of an example, several tokens in a row."""
+
+    name: str  # "prefix", "header", "prompt", "response_a", "response_b", "suffix" or "answer"
+    turn: int | None  # counted from 1; None outside of turns
+    kept: int  # tokens in the example
+    total: int  # tokens before truncation
+
+
+class PromptIds(NamedTuple):
+    """The token ids that all examples share."""
+
+    prefix: list[int]  # what the chat template writes before the message, and the instruction
+    suffix: list[int]  # the options, and what the chat template writes after the message
+    letters: dict[str, int]  # winner -> id of its letter
+
+
+def encode_battle(battle: dict, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[dict]:
+    """
+    Encode a battle as examples of complete turns, from the last turn backwards; a turn that does not fit begins a new
+    example.
+
+    A turn that is too long for any example gets one of its own and is truncated: a fifth of the room goes to the
+    prompt and two fifths to each answer; what one text leaves unused goes to the answers that need it, evenly, then
+    to the prompt. A truncated text keeps its beginning. Every text is tokenized once and alone, and control tokens
+    in it stay text. This is how the reference solution truncates.
+
+    Args:
+        battle (`dict`): `prompt`, `response_a`, `response_b`: lists with one text or None a turn; `vote`: the
+            fractions of A, B and tie, or None (may be missing).
+        tokenizer (`PreTrainedTokenizerBase`): As loaded by [`load_tokenizer`].
+        max_length (`int`): Maximum tokens in an example, with template, letter and end token. Examples without a vote
+            leave room for the letter and the end token, so that training and prediction see the same prompt.
+
+    Returns:
+        `list[dict]`: The examples, that of the last turn last, each with `input_ids` and `labels` of equal length. All
+        labels are -100 except those of the letter, which is that of the most likely winner, and of the end token.
+        Without a vote there is neither, and the example ends where the answer begins.
+
+    Raises:
+        UserError: If the numbers of turns differ, the vote is not three fractions, or `max_length` leaves no room for
+            the template.
+    """
+    return encode_battles([battle], tokenizer, max_length)[0]
+
+
+def encode_battles(battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[list[dict]]:
+    """The examples of each battle, as from [`encode_battle`]. All texts are tokenized in one call, each once."""
+    fixed = _prompt_ids(tokenizer, tokenizer.chat_template)
+    encoded = []
+    for battle, turns in zip(battles, _tokenized_turns(battles, tokenizer), strict=True):
+        winner, completion = _likely_winner(battle), []
+        if winner is not None:
+            completion = [fixed.letters[winner], tokenizer.eos_token_id]
+        examples = []
+        for fitted in _fit(turns, tokenizer, max_length):
+            ids = list(fixed.prefix)
+            for k, lengths in fitted:
+                headers = _header_ids(tokenizer, k + 1)
+                for header, text, length in zip(headers, turns[k], lengths, strict=False):
+                    ids += header
+                    ids += text if length == len(text) else text[:length]
+                ids += headers[-1]
+            ids += fixed.suffix
+            examples.append({"input_ids": ids + completion, "labels": [IGNORED] * len(ids) + completion})
+        encoded.append(examples)
+    return encoded
+
+
+def example_spans(battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[list[list[Span]]]:
+    """The spans of each example of [`encode_battles`], in order, by battle and example."""
+    fixed = _prompt_ids(tokenizer, tokenizer.chat_template)
+    prefix, suffix = len(fixed.prefix), len(fixed.suffix)
+    divided = []
+    for battle, turns in zip(battles, _tokenized_turns(battles, tokenizer), strict=True):
+        examples = []
+        for fitted in _fit(turns, tokenizer, max_length):
+            spans = [Span("prefix", None, prefix, prefix)]
+            for k, lengths in fitted:
+                *before, after = map(len, _header_ids(tokenizer, k + 1))
+                for header, name, kept, text in zip(before, TURN_COLUMNS, lengths, turns[k], strict=True):
+                    spans += [Span("header", k + 1, header, header), Span(name, k + 1, kept, len(text))]
+                spans.append(Span("header", k + 1, after, after))
+            spans.append(Span("suffix", None, suffix, suffix))
+            if _likely_winner(battle) is not None:
+                spans.append(Span("answer", None, 2, 2))
+            examples.append(spans)
+        divided.append(examples)
+    return divided
+
+
+def battles_to_conversations(
+    battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[list[dict]]:
+    """
+    The examples of [`encode_battle`] as text: prompt-completion conversations for trl's `SFTTrainer`.
+
+    Returns:
+        `list[list[dict]]`: For each battle one conversation an example: `prompt` with the user message, `completion`
+        with the letter (empty without a vote), and `num_tokens` of the example with both. A text that was truncated
+        inside a character keeps that character.
+    """
+    fixed = _prompt_ids(tokenizer, tokenizer.chat_template)
+    texts = list(dict.fromkeys(text for battle in battles for turn in _turns(battle) for text in turn))
+    offsets = dict(zip(texts, _tokenize(texts, tokenizer, return_offsets_mapping=True)["offset_mapping"], strict=True))
+    converted = []
+    for battle in battles:
+        winner, turns = _likely_winner(battle), _turns(battle)
+        letter = None if winner is None else LETTERS[winner]
+        conversations = []
+        for fitted in _fit([tuple(offsets[text] for text in turn) for turn in turns], tokenizer, max_length):
+            message, num_tokens = INSTRUCTION, len(fixed.prefix) + len(fixed.suffix) + 2 * bool(letter)
+            for k, lengths in fitted:
+                headers = turn_headers(k + 1)
+                for header, text, length in zip(headers, turns[k], lengths, strict=False):
+                    message += header + _beginning(text, offsets[text], length)
+                message += headers[-1]
+                num_tokens += sum(map(len, _header_ids(tokenizer, k + 1))) + sum(lengths)
+            conversations.append(
+                {
+                    "prompt": [{"role": "user", "content": message + OPTIONS}],
+                    "completion": [{"role": "assistant", "content": letter}] if letter else [],
+                    "num_tokens": num_tokens,
+                }
+            )
+        converted.append(conversations)
+    return converted
+
+
+def letter_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Winner -> id of its letter."""
+    return _prompt_ids(tokenizer, tokenizer.chat_template).letters
+
+
+def _likely_winner(battle: dict) -> str | None:
+    """The winner with the largest fraction of the vote, the first of several; None without a vote."""
+    vote = battle.get("vote")
+    if vote is None:
+        return None
+    is_triple = not isinstance(vote, str) and len(vote) == len(WINNERS)
+    if not is_triple or not math.isclose(sum(vote), 1, abs_tol=1e-3) or min(vote) < 0:
+        raise UserError(
+            f"battle {battle.get('id')}: vote {vote!r}, expected the fractions of {', '.join(WINNERS)}, which sum to 1"
+        )
+    return WINNERS[int(np.argmax(vote))]
+
+
+def _turns(battle: dict) -> list[tuple[str, ...]]:
+    columns = [battle[column] or [None] for column in TURN_COLUMNS]
+    if len({len(column) for column in columns}) > 1:
+        raise UserError(
+            f"battle {battle.get('id')}: prompt, response_a and response_b have {len(columns[0])}, {len(columns[1])} "
+            f"and {len(columns[2])} turns; all must have the same number"
+        )
+    return [tuple(turn_text(text) for text in turn) for turn in zip(*columns, strict=True)]
+
+
+def _tokenized_turns(battles: list[dict], tokenizer: PreTrainedTokenizerBase) -> list[list[tuple[list[int], ...]]]:
+    all_turns = [_turns(battle) for battle in battles]
+    texts = list(dict.fromkeys(text for turns in all_turns for turn in turns for text in turn))
+    ids = dict(zip(texts, _tokenize(texts, tokenizer)["input_ids"], strict=True))
+    return [[tuple(ids[text] for text in turn) for turn in turns] for turns in all_turns]
+
+
+def _tokenize(texts: list[str], tokenizer: PreTrainedTokenizerBase, **options):
+    return tokenizer(
+        texts,
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        verbose=False,
+        **options,
+    )
+
+
+def _fit(
+    turns: list[tuple[list, ...]], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[list[tuple[int, Lengths]]]:
+    """Tokenized turns -> those of each example, as from [`fit_turns`]."""
+    fixed = _prompt_ids(tokenizer, tokenizer.chat_template)
+    room = max_length - len(fixed.prefix) - len(fixed.suffix) - 2  # the letter and the end token
+    header_lengths = [sum(map(len, _header_ids(tokenizer, k + 1))) for k in range(len(turns))]
+    if header_lengths[-1] > room:
+        raise UserError(
+            f"max_length={max_length} is too short: the fixed parts take {max_length - room + header_lengths[-1]}"
+        )
+    lengths = [(len(prompt), len(response_a), len(response_b)) for prompt, response_a, response_b in turns]
+    return fit_turns(lengths, header_lengths, room)
+
+
+def _beginning(text: str, offsets: list[tuple[int, int]], num_tokens: int) -> str:
+    return text if num_tokens == len(offsets) else text[: offsets[num_tokens - 1][1] if num_tokens else 0]
+
+
+@lru_cache(maxsize=16)
+def _prompt_ids(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> PromptIds:
+    before, after = rendered_template(tokenizer)
+    return PromptIds(
+        prefix=token_ids(tokenizer, before) + token_ids(tokenizer, INSTRUCTION),
+        suffix=token_ids(tokenizer, OPTIONS) + token_ids(tokenizer, after),
+        letters={winner: token_ids(tokenizer, letter)[0] for winner, letter in LETTERS.items()},
+    )
+
+
+@lru_cache(maxsize=1024)
+def _header_ids(tokenizer: PreTrainedTokenizerBase, k: int) -> tuple[list[int], ...]:
+    return tuple(token_ids(tokenizer, header) for header in turn_headers(k))

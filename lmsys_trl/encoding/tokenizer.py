@@ -1,0 +1,108 @@
+"""Loading a tokenizer, and checking that examples can be built with it."""
+
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from ..errors import UserError, raise_problems
+from ..hub import download_repository
+from .template import LETTERS
+
+TOKENIZER_FILES = ["tokenizer*", "special_tokens_map.json", "*.jinja", "config.json"]
+
+
+def resolve_tokenizer(
+    name: str | None, model_name_or_path: str | None, base_model_id: str | None = None, revision: str | None = None
+) -> str:
+    """
+    The folder with a tokenizer's files, for [`load_tokenizer`]. No weights are downloaded.
+
+    Args:
+        name (`str`, *optional*): A folder. Default: that of the base model.
+        model_name_or_path (`str`, *optional*): The base model: a folder or a Hub id.
+        base_model_id (`str`, *optional*): Its name on the Hub, if `model_name_or_path` is a folder.
+        revision (`str`, *optional*): Branch, tag or commit of the base model on the Hub.
+
+    Raises:
+        UserError: If neither a tokenizer nor a base model is named, or the Hub has none.
+    """
+    if name:
+        return name
+    if model_name_or_path is None:
+        raise UserError("tokenizer: missing. Give a folder, or model_name_or_path")
+    if Path(model_name_or_path).is_dir():
+        return model_name_or_path
+    return str(download_repository(base_model_id or model_name_or_path, "model", revision, TOKENIZER_FILES))
+
+
+def load_tokenizer(
+    name_or_path: str, pad_token: str | None = None, revision: str | None = None
+) -> PreTrainedTokenizerBase:
+    """
+    Load a tokenizer and check that examples can be built with it.
+
+    Args:
+        name_or_path (`str`): A folder or a Hub id.
+        pad_token (`str`, *optional*): The token to pad with, if the tokenizer's own is its end token.
+        revision (`str`, *optional*): Branch, tag or commit on the Hub.
+
+    Raises:
+        UserError: With all the problems that [`check_tokenizer`] finds.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
+    if pad_token is not None:
+        if pad_token not in tokenizer.get_vocab():
+            raise UserError(f"pad_token: {pad_token!r} is not in the vocabulary of {name_or_path}")
+        tokenizer.pad_token = pad_token
+    check_tokenizer(tokenizer)
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """
+    Check what [`encode_battle`] relies on.
+
+    Raises:
+        UserError: If a letter is not a single token, or becomes another one after the prompt, if the template doubles
+            the start token, or if padding and the end of the answer are the same token. Names all problems.
+    """
+    name, problems = tokenizer.name_or_path, []
+    if not tokenizer.chat_template:
+        raise UserError(f"tokenizer {name}: has no chat template. Use an instruction-tuned model's tokenizer")
+    before, after = rendered_template(tokenizer)
+    letters = {letter: token_ids(tokenizer, letter) for letter in LETTERS.values()}
+    if any(len(ids) != 1 for ids in letters.values()) or len({tuple(ids) for ids in letters.values()}) != len(letters):
+        problems.append(f"the letters must be single and distinct tokens, but are {letters}")
+    elif any(
+        token_ids(tokenizer, after + letter) != token_ids(tokenizer, after) + ids for letter, ids in letters.items()
+    ):
+        problems.append("a letter becomes another token in the answer's place, so its probability can't be read there")
+    if tokenizer.bos_token_id is not None and token_ids(tokenizer, before)[:2] == [tokenizer.bos_token_id] * 2:
+        problems.append(f"the chat template starts with two {tokenizer.bos_token}. Use a template with one")
+    if tokenizer.eos_token_id is None:
+        problems.append("has no end token. Set eos_token in its tokenizer_config.json")
+    elif tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        problems.append(
+            f"its pad token ({tokenizer.pad_token}) must be another one than its end token ({tokenizer.eos_token}). "
+            "Set pad_token in the recipe to a token that texts never use: '<|endoftext|>' for SmolLM2, "
+            "'<|finetune_right_pad_id|>' for Llama-3.1"
+        )
+    raise_problems([f"tokenizer {name}: {problem}" for problem in problems])
+
+
+def rendered_template(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """What the chat template writes before and after the one user message, as text."""
+    marker = "[[message]]"
+    # Llama-3.1's template writes today's date by default: examples would change from day to day.
+    rendered = tokenizer.apply_chat_template(
+        [{"role": "user", "content": marker}], tokenize=False, add_generation_prompt=True, date_string="26 Jul 2024"
+    )
+    if rendered.count(marker) != 1:
+        raise UserError(f"tokenizer {tokenizer.name_or_path}: its chat template does not show a user message once")
+    before, after = rendered.split(marker)
+    return before, after
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The token ids of a text of the template, in which control tokens count as such."""
+    return tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -1,0 +1,25 @@
+"""The one exception for what a user can fix."""
+
+from collections.abc import Sequence
+
+
+class UserError(ValueError):
+    """
+    A mistake of the user: what is wrong, why, and the fix. Recipes print it without a traceback and exit with 1.
+
+    Args:
+        problems (`str` or `Sequence[str]`): What is wrong, all of it at once.
+        title (`str`, *optional*): What the problems have in common, as the first line of the message.
+    """
+
+    def __init__(self, problems: str | Sequence[str], title: str | None = None):
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        if title is None and len(self.problems) > 1:
+            title = f"{len(self.problems)} problems:"
+        super().__init__("\n  ".join(self.problems if title is None else [title, *self.problems]))
+
+
+def raise_problems(problems: Sequence[str], title: str | None = None) -> None:
+    """Raise a [`UserError`] if there are any problems."""
+    if problems:
+        raise UserError(problems, title)

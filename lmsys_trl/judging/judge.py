@@ -1,0 +1,241 @@
+"""An adapter that gives probabilities: loading it on its base model, and asking it."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..artifacts import file_fingerprint
+from ..data.dataset import data_fingerprint
+from ..encoding.template import PROMPT_VERSION
+from ..encoding.tokenizer import load_tokenizer
+from ..errors import UserError, raise_problems
+from ..models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, resolve_adapter
+from ..models.base import architecture, find_base_of, load_base, weights_fingerprint
+from ..models.judge_file import JudgeFile, tokenizer_fingerprints
+from ..predictions.table import PROBABILITIES, predictions_table
+from ..predictions.tta import select_second_order
+from .both_orders import combine_orders
+from .forward import activate_adapter
+from .predict import PredictionOptions, predict_order
+from .resume import Shards
+
+REQUIRED_COLUMNS = ("id", "prompt", "response_a", "response_b")
+
+
+class Judge:
+    """
+    A trained judge of chat answers.
+
+    Example:
+
+    ```python
+    >>> from lmsys_trl import Judge
+
+    >>> judge = Judge.from_pretrained("runs/demo")
+    >>> refusal = "I'm sorry, but I can't help with that."
+    >>> judge.predict(prompt=["What is 2 + 2?"], response_a=["It is 4."], response_b=[refusal])
+    {'winner_model_a': 0.8576288265681818, 'winner_model_b': 0.06220305445768161, 'winner_tie': 0.08016811897413664}
+    ```
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: JudgeFile,
+        adapter_name: str | None = None,
+        identity: dict | None = None,
+    ):
+        self.model, self.tokenizer, self.settings = model.eval(), tokenizer, settings
+        self.adapter_name = adapter_name  # None: the model has no other adapter
+        self.identity = identity or {}  # fingerprints of adapter and base, and the precision
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        adapter: str | Path,
+        model_name_or_path: str | None = None,
+        precision: dict | None = None,
+        share_base_with: "Judge | None" = None,
+    ) -> "Judge":
+        """
+        Load an adapter on its base model.
+
+        The base is taken from `model_name_or_path` if given, else from the folder in `models/` that holds the same
+        weights, else from the Hub. Other weights of the same architecture are used with a warning.
+
+        Args:
+            adapter (`str` or `Path`): The output folder of `lmsys-trl sft`, or another name that [`resolve_adapter`]
+                knows: `owner/name[@revision]` on the Hub, `file.zip`, `kaggle:owner/name`.
+            model_name_or_path (`str`, *optional*): A folder or Hub id of the base model.
+            precision (`dict`, *optional*): What differs from training: `dtype`, `autocast`, `quantization` (the
+                arguments of `BitsAndBytesConfig`, or None), `attn_implementation`. A judge that was trained with eager
+                attention, as suits a backward pass on a CPU, uses sdpa by default, where its model can.
+            share_base_with (`Judge`, *optional*): A judge on the same base model in the same precision. The adapter
+                is added to that one's loaded base, and nothing is loaded again.
+
+        Raises:
+            UserError: If the folder is not a judge, if base model, tokenizer or template are not those it learned
+                with, or if `share_base_with` has another base.
+        """
+        adapter = resolve_adapter(adapter)
+        settings = JudgeFile.load(adapter)
+        if settings.prompt_version != PROMPT_VERSION:
+            raise UserError(
+                f"{adapter}: trained with prompt version {settings.prompt_version}, and this is {PROMPT_VERSION}. "
+                "Use the version of lmsys-trl that its judge.json names"
+            )
+        if not (adapter / ADAPTER_WEIGHTS).is_file():
+            raise UserError(f"{adapter}: no {ADAPTER_WEIGHTS}. Pickled adapters are not loaded")
+        tokenizer = load_tokenizer(str(adapter))
+        _refuse_other(f"the tokenizer in {adapter}", tokenizer_fingerprints(tokenizer), settings.tokenizer)
+        base = find_base_of(settings.base_model, model_name_or_path)
+        _refuse_other(f"base model {base}", architecture(base), settings.base_model["architecture"])
+        if (base / "tokenizer.json").is_file():
+            own = load_tokenizer(str(base), pad_token=tokenizer.pad_token)
+            _refuse_other(f"the tokenizer of base model {base}", tokenizer_fingerprints(own), settings.tokenizer)
+        fingerprint = weights_fingerprint(base)
+        if fingerprint != settings.base_model["fingerprint"]:
+            warnings.warn(
+                f"{adapter} was trained on other weights: {settings.base_model['id']} with fingerprint "
+                f"{settings.base_model['fingerprint'][:12]}, and {base} has {fingerprint[:12]}",
+                stacklevel=2,
+            )
+        trained_with = settings.precision
+        if trained_with["attn_implementation"] == "eager":
+            trained_with = {**trained_with, "attn_implementation": None}
+        precision = {**trained_with, **(precision or {})}
+        identity = {
+            "adapter": file_fingerprint(adapter / ADAPTER_WEIGHTS),
+            "adapter_config": file_fingerprint(adapter / ADAPTER_CONFIG),
+            "base": fingerprint,
+            "precision": precision,
+        }
+        if share_base_with is not None:
+            if any(share_base_with.identity[key] != identity[key] for key in ("base", "precision")):
+                raise UserError(f"{adapter}: its base model or precision is not that of the judge to share with")
+            name = f"judge{len(share_base_with.model.peft_config)}"
+            share_base_with.model.load_adapter(str(adapter), adapter_name=name)
+            return cls(share_base_with.model, tokenizer, settings, name, identity)
+        try:
+            model = load_base(
+                base, precision["dtype"], precision["attn_implementation"], quantization=precision["quantization"]
+            )
+        except (ImportError, ValueError) as error:  # such as flash attention where there is none
+            raise UserError(f"base model {base} cannot be loaded with {precision}: {error}") from error
+        model = PeftModel.from_pretrained(model, str(adapter))
+        if torch.accelerator.is_available() and not precision["quantization"]:
+            model = model.to(torch.accelerator.current_accelerator())
+        return cls(model, tokenizer, settings, model.active_adapter, identity)
+
+    @property
+    def precision(self) -> dict:
+        """The precision in which the judge computes."""
+        return self.identity.get("precision", self.settings.precision)
+
+    def predict(
+        self, prompt: Sequence[str | None], response_a: Sequence[str | None], response_b: Sequence[str | None],
+        tta: str = "none",
+    ) -> dict[str, float]:  # fmt: skip
+        """
+        Predict the vote on one battle.
+
+        Args:
+            prompt, response_a, response_b (`Sequence[str]`): One text a turn.
+            tta (`str`): "none", or "swap" to average both orders of the answers.
+
+        Returns:
+            `dict[str, float]`: `winner_model_a`, `winner_model_b` and `winner_tie`; they sum to 1.
+        """
+        texts = {"prompt": prompt, "response_a": response_a, "response_b": response_b}
+        battle = {"id": None, **{key: [text] if isinstance(text, str) else list(text) for key, text in texts.items()}}
+        return self.predict_dataset([battle], tta=tta, progress=False)[PROBABILITIES].iloc[-1].to_dict()
+
+    def predict_battles(self, battles: list[dict], **options) -> list[dict]:
+        """The table of [`~Judge.predict_dataset`] as a list of rows, with None for what is missing."""
+        table = self.predict_dataset(battles, **options).astype(object)
+        return table.where(table.notna(), None).to_dict("records")
+
+    def predict_dataset(self, battles: Dataset | list[dict], **options) -> pd.DataFrame:
+        """
+        Predict the votes on many battles: softmax over the letters' logits at the last position of a battle's
+        example, at the judge's temperature, calibrated if it has a calibration.
+
+        Battles are predicted in shards. Within one, examples are sorted by length and batched by tokens, so memory
+        does not grow with the number of battles beyond that of the table, and of `battles` if it is a list.
+
+        A calibration is fitted on predictions of one kind. That of one order is applied to the letters as they were
+        shown, so to "ab" and, before it is swapped back, to "ba"; that of both orders to the uncalibrated mean.
+
+        Args:
+            battles (`Dataset` or `list[dict]`): Battles, of which `id`, `prompt`, `response_a` and `response_b` are
+                needed. A vote is passed on and not looked at.
+            options: The fields of [`PredictionOptions`].
+
+        Returns:
+            `DataFrame`: The columns of a predictions file, battles in the order given: `id`, `order` ("ab" as given,
+            "ba" swapped, "mean" of both; always in terms of the battle as given), `winner_model_a`, `winner_model_b`,
+            `winner_tie`, `winner` (the vote), `num_tokens` of what was read in the order given, `fold`, and `group`.
+            With any `tta` except "none" each battle has a "mean", which is "ab" where there is no second order.
+            `attrs["judge"]` says by whom.
+
+        Raises:
+            UserError: If an option is invalid, the shards are those of something else, or a prediction is not a
+                number.
+        """
+        chosen = PredictionOptions(**options)
+        columns = battles.column_names if isinstance(battles, Dataset) else next(iter(battles), REQUIRED_COLUMNS)
+        missing = [name for name in REQUIRED_COLUMNS if name not in columns]
+        if missing:
+            raise UserError(f"battles: no {', '.join(missing)}. lmsys-trl predict reads files of other formats")
+        if chosen.folder and not isinstance(battles, Dataset):
+            raise UserError("folder: shards are saved for a Dataset only. Make one with Dataset.from_list(battles)")
+        chosen.max_length = self._checked_length(chosen.max_length)
+        record = {
+            **self.identity,
+            "temperature": self.settings.temperature,
+            "max_length": chosen.max_length,
+            "examples": chosen.examples,
+        }
+        data = {"data": data_fingerprint(battles)} if isinstance(battles, Dataset) and chosen.folder else {}
+        shards = Shards(chosen.folder, {**record, **data}, chosen.processes)
+        if self.adapter_name is not None:
+            activate_adapter(self.model, self.adapter_name)
+
+        as_given = predict_order(self, battles, "ab", np.arange(len(battles)), shards, chosen)
+        if as_given is None:
+            return predictions_table([])
+        if isinstance(chosen.tta, str):
+            ids = as_given["id"].fillna("").to_numpy(dtype=str)
+            probabilities, num_tokens = as_given[PROBABILITIES].to_numpy(), as_given["num_tokens"].to_numpy()
+            second = select_second_order(chosen.tta, probabilities, num_tokens, ids)
+        else:
+            second = chosen.tta
+        swapped = predict_order(self, battles, "ba", np.flatnonzero(second), shards, chosen)
+        calibrations = self.settings.calibration if chosen.calibrated else {}
+        with_mean = not isinstance(chosen.tta, str) or chosen.tta != "none"
+        predictions = combine_orders(as_given, swapped, calibrations, with_mean)
+        predictions.attrs["judge"] = {**record, "calibrated": bool(calibrations)}
+        return predictions
+
+    def _checked_length(self, max_length: int | None) -> int:
+        max_length = max_length or self.settings.inference_max_length
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if context is not None and max_length > context:
+            raise UserError(
+                f"max_length: examples of {max_length} tokens are longer than the {context} that the base model can "
+                f"read. Give {context} or less"
+            )
+        return max_length
+
+
+def _refuse_other(what: str, found: dict, expected: dict) -> None:
+    differences = [f"{key} {found[key]} instead of {expected[key]}" for key in expected if found[key] != expected[key]]
+    raise_problems(differences, f"{what} is not the one that the judge was trained with:")

@@ -1,0 +1,79 @@
+"""Metrics of predictions, battle by battle, so that they can be averaged and bootstrapped."""
+
+import numpy as np
+
+NUM_BINS = 10  # of the calibration errors
+
+
+def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """
+    -log(probability of the vote) of each battle, in nats. Finite, as in scikit-learn, where the probability is 0.
+
+    Args:
+        probabilities (`ndarray`): Of shape `(battles, classes)`.
+        labels (`ndarray`): The votes, as indices of classes.
+
+    Returns:
+        `ndarray`: Of shape `(battles,)`.
+    """
+    chosen = probabilities[np.arange(len(labels)), labels]
+    return -np.log(np.clip(chosen, np.finfo(np.float64).eps, 1))
+
+
+def correct(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Whether the most probable class is the vote, as a boolean mask; arguments as for [`log_losses`]."""
+    return np.argmax(probabilities, axis=1) == labels
+
+
+def squared_distances(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The squared distance to the vote of each battle, summed over classes; arguments as for [`log_losses`]."""
+    return np.sum((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2, axis=1)
+
+
+def binned(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """
+    Each battle in the bin of its confidence, the probability of its most probable class.
+
+    Args:
+        probabilities, labels: As for [`log_losses`].
+
+    Returns:
+        `ndarray`: Of shape `(battles, bins, 3)`: 1, the confidence and whether it is correct; zeros in other bins.
+    """
+    confidence = probabilities.max(axis=1)
+    bins = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
+    table = np.zeros((len(bins), NUM_BINS, 3))
+    table[np.arange(len(bins)), bins] = np.stack(
+        [np.ones(len(bins)), confidence, correct(probabilities, labels)], axis=1
+    )
+    return table
+
+
+def calibration_errors(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Args:
+        sums (`ndarray`): Sums of [`binned`] over battles, of shape `(..., bins, 3)`.
+
+    Returns:
+        `tuple[ndarray, ndarray, ndarray]`: The expected calibration error, the mean squared one, and the latter minus
+        the variance of each bin's accuracy (may be negative), each of shape `(...)`.
+    """
+    count, confidence, num_correct = np.moveaxis(sums, -1, 0)
+    fraction = count / count.sum(-1, keepdims=True)
+    filled = np.maximum(count, 1)
+    accuracy = num_correct / filled
+    gap = confidence / filled - accuracy
+    variance = accuracy * (1 - accuracy) / np.maximum(count - 1, 1)
+    squared = (fraction * gap**2).sum(-1)
+    return (fraction * np.abs(gap)).sum(-1), squared, squared - (fraction * variance).sum(-1)
+
+
+def flips(as_given: np.ndarray, swapped: np.ndarray) -> np.ndarray:
+    """
+    Whether the most probable class changes with the order of the answers, as a boolean mask.
+
+    Args:
+        as_given (`ndarray`): Probabilities with the answers in the order given, of shape `(battles, classes)`.
+        swapped (`ndarray`): With the answers swapped, in terms of the order given.
+    """
+    return np.argmax(as_given, axis=1) != np.argmax(swapped, axis=1)

@@ -1,0 +1,155 @@
+"""Base models: where their files are, which weights they hold, and how they are loaded."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+
+from ..config import bundled_folder
+from ..errors import UserError
+from ..hub import download_repository
+
+FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]  # no pickles
+# What another model of the same family must share, so that an adapter's matrices fit.
+ARCHITECTURE_KEYS = (
+    "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads",
+)  # fmt: skip
+
+
+def find_base_folder(name_or_path: str) -> Path | None:
+    """The local folder that a base model's name means, or None if it is a name on the Hub."""
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    # A relative path such as models/SmolLM2-135M-Instruct means a checkout's folder in any working directory.
+    beside_package = bundled_folder("recipes").parent / path
+    return beside_package if (beside_package / "config.json").is_file() else None
+
+
+def hub_id(name_or_path: str) -> str | None:
+    """A base model's name on the Hub, or None if a local folder is meant."""
+    return None if Path(name_or_path).exists() or find_base_folder(name_or_path) else name_or_path
+
+
+def resolve_base(name_or_path: str | None, revision: str | None = None) -> Path:
+    """
+    The folder with a base model's files.
+
+    Args:
+        name_or_path (`str`): A folder, absolute or relative to the working directory or the checkout; or a name on
+            the Hub, which is downloaded to the Hub's cache.
+        revision (`str`, *optional*): Branch, tag or commit on the Hub.
+
+    Raises:
+        UserError: If there is neither.
+    """
+    if name_or_path is None:
+        raise UserError("model_name_or_path: missing. A folder with a base model, or its name on the Hub")
+    folder = find_base_folder(name_or_path)
+    if folder is None:
+        try:
+            folder = download_repository(name_or_path, "model", revision, FILES)
+        except UserError as error:
+            raise UserError(
+                f"base model {name_or_path}: there is no such folder, and as a {error}. Make the folder "
+                "(lmsys-trl fetch makes that of smollm2.yaml)"
+            ) from error
+    if not (folder / "config.json").is_file():
+        raise UserError(f"base model {name_or_path}: {folder} has no config.json")
+    return folder
+
+
+def hub_revision(folder: Path) -> str | None:
+    """The commit that a folder of the Hub's cache holds, or None."""
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """
+    A hash of name, type, shape and first 4 KiB of every tensor in a folder's safetensors files. It takes milliseconds
+    and does not depend on how the tensors are distributed over files.
+
+    Raises:
+        UserError: If there is no safetensors file: pickled weights are not loaded.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"base model {folder}: no *.safetensors file. Pickled weights are not loaded")
+    tensors = {}
+    for file in files:
+        with file.open("rb") as raw:  # the format: 8 bytes with the header's length, the header, the tensors' bytes
+            start = 8 + int.from_bytes(raw.read(8), "little")
+            header = json.loads(raw.read(start - 8))
+            for name, tensor in header.items():
+                if name != "__metadata__":
+                    begin, end = tensor["data_offsets"]
+                    raw.seek(start + begin)
+                    digest = sha256(raw.read(min(4096, end - begin))).hexdigest()
+                    tensors[name] = [tensor["dtype"], tensor["shape"], digest]
+    return sha256(json.dumps(tensors, sort_keys=True).encode()).hexdigest()
+
+
+def architecture(folder: Path) -> dict:
+    """The settings of a folder's `config.json` that an adapter depends on."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+    return {key: getattr(config, key, None) for key in ARCHITECTURE_KEYS}
+
+
+def find_local_base(fingerprint: str) -> Path | None:
+    """The folder in `models/` whose weights have this fingerprint, or None. A checkout's `models/` counts too."""
+    for models in (Path("models"), bundled_folder("recipes").parent / "models"):
+        for config in sorted(models.glob("*/config.json")):
+            if any(config.parent.glob("*.safetensors")) and weights_fingerprint(config.parent) == fingerprint:
+                return config.parent
+    return None
+
+
+def load_base(
+    folder: Path, dtype: str, attn_implementation: str | None = None, quantization: dict | None = None
+) -> PreTrainedModel:
+    """
+    Load a base model. Training and prediction both call this, so that they compute alike.
+
+    Args:
+        folder (`Path`): As returned by [`resolve_base`].
+        dtype (`str`): Of the weights, or of those that are not quantised: "float32", "bfloat16", "float16" or "auto".
+        attn_implementation (`str`, *optional*): "eager", "sdpa", "flash_attention_2".
+        quantization (`dict`, *optional*): The arguments of `BitsAndBytesConfig`.
+    """
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    if device.type != "cpu":
+        device = torch.device(device.type, torch.accelerator.current_device_index())  # one device a process
+    return AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        attn_implementation=attn_implementation,
+        quantization_config=BitsAndBytesConfig(**quantization) if quantization else None,
+        device_map={"": device} if quantization else None,  # bitsandbytes quantises where the weights are loaded
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+
+
+def find_base_of(base_model: dict, model_name_or_path: str | None = None) -> Path:
+    """
+    The folder of the base model that `judge.json` describes.
+
+    Args:
+        base_model (`dict`): As in [`JudgeFile`].
+        model_name_or_path (`str`, *optional*): Another one to use instead.
+
+    Raises:
+        UserError: If it is neither in `models/` nor on the Hub.
+    """
+    if model_name_or_path is not None:
+        return resolve_base(model_name_or_path)
+    folder = find_local_base(base_model["fingerprint"])
+    if folder is None and base_model["id"] is None:
+        raise UserError(
+            f"no folder in models/ has the base model's weights (fingerprint {base_model['fingerprint'][:12]}), and "
+            "its Hub id is not known. Name it with --model_name_or_path"
+        )
+    return folder or resolve_base(base_model["id"], base_model.get("revision"))

@@ -1,0 +1,84 @@
+"""Options that several recipes share. Nothing heavy is imported here, so that `--help` is fast."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+# Classes whose keys are known without importing them, see keys.py.
+MODEL_CONFIG = "trl.ModelConfig"
+TRAINING_CONFIG = "lmsys_trl.training.config.TrainingConfig"
+
+
+@dataclass
+class JudgeConfig:
+    """What the judge learns from, and how it predicts afterwards."""
+
+    dataset_name: str = field(metadata={"help": "A data set made by prepare: its folder, or its name on the Hub."})
+    swap: Literal["none", "all", "paired"] = field(
+        default="none",
+        metadata={"help": "Train on both orders of the answers: anywhere (all), or in the same step (paired)."},
+    )
+    fold: int | None = field(
+        default=None, metadata={"help": "Train on all folds of the data set except this one, for out_of_fold."}
+    )
+    teacher_files: list[str] | None = field(
+        default=None, metadata={"help": "Predictions of other judges to learn from, joined by id."}
+    )
+    allow_unmatched: bool = field(
+        default=False, metadata={"help": "Continue where battles and teacher_files do not have the same ids."}
+    )
+    adapter_name_or_path: str | None = field(
+        default=None, metadata={"help": "An earlier judge of the same base model to start from."}
+    )
+    pad_token: str | None = field(
+        default=None, metadata={"help": "The token to pad with, if the tokenizer's own is its end token."}
+    )
+    base_model_id: str | None = field(
+        default=None, metadata={"help": "The base model's name on the Hub, if model_name_or_path is a folder."}
+    )
+    lora_layers_to_transform: list[int] | None = field(
+        default=None, metadata={"help": "Adapt these layers only; those below the first need no backward pass."}
+    )
+    inference_max_length: int | None = field(
+        default=None, metadata={"help": "Maximum tokens in an example at prediction (default: max_length)."}
+    )
+    temperature: float = field(default=1.03, metadata={"help": "What the letters' logits are divided by."})
+
+
+@dataclass
+class BattlesConfig:
+    """Which battles."""
+
+    test_file: str | None = field(
+        default=None, metadata={"help": "A file of battles in any format that prepare reads."}
+    )
+    dataset_name: str | None = field(
+        default=None,
+        metadata={"help": "Instead of test_file: a data set made by prepare, of which the validation split is used."},
+    )
+
+
+@dataclass
+class BaseModelConfig:
+    """Which base model."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "The base model (default: the folder in models/ with the same weights, else the Hub)."},
+    )
+
+
+@dataclass
+class InferenceConfig:
+    """How the base model is loaded and run, where it differs from training."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] | None = field(
+        default=None, metadata={"help": "Data type of the weights and of the computation (default: as in training)."}
+    )
+    load_in_4bit: bool | None = field(default=None, metadata={"help": "Load in nf4; false: weights as they are."})
+    load_in_8bit: bool | None = field(default=None, metadata={"help": "Load in 8 bits; false: weights as they are."})
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "eager, sdpa or flash_attention_2 (default: sdpa where the model has it)."}
+    )
+    max_tokens_per_batch: int | None = field(
+        default=None, metadata={"help": "Tokens in a forward pass, with padding (default: 512 on a CPU, else 4096)."}
+    )

@@ -1,0 +1,1 @@
+"""Tables of probabilities: calibration, ensembles, baselines. No model and no torch in here."""

@@ -1,0 +1,118 @@
+"""Baselines: predictions without a judge, which a judge must beat."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ..artifacts import atomic_write
+from ..battle import WINNERS, prompt_group, winner_of
+
+FEATURES_FILE = "baseline_features.parquet"
+
+_STYLE = {  # what annotators see at a glance, besides the length
+    "lines": re.compile(r"\n"),
+    "list_items": re.compile(r"^\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE),
+    "headings_and_bold": re.compile(r"^#|\*\*", re.MULTILINE),
+    "code": re.compile(r"```"),
+    "digits": re.compile(r"\d"),
+}
+
+
+def battle_features(battle: dict) -> dict[str, float]:
+    """Length and style of a battle's texts as numbers: counts on a log scale, and A's minus B's."""
+    prompt, a, b = ("\n".join(turn or "" for turn in battle[key]) for key in ("prompt", "response_a", "response_b"))
+    features = {
+        "turns": len(battle["prompt"]),
+        "prompt_length": math.log1p(len(prompt)),
+        "mean_length": (math.log1p(len(a)) + math.log1p(len(b))) / 2,
+        "length_difference": math.log1p(len(a)) - math.log1p(len(b)),
+        "identical": float(a == b),
+        "empty_difference": float(not a.strip()) - float(not b.strip()),
+    }
+    for name, pattern in _STYLE.items():
+        counts = [math.log1p(len(pattern.findall(text))) for text in (a, b)]
+        features[f"{name}_difference"] = counts[0] - counts[1]
+    return features
+
+
+def features_table(battles: Iterable[dict]) -> pd.DataFrame:
+    """One row per battle: its features, `winner`, and `group`, a hash of the first prompt. No texts."""
+    rows = [
+        {
+            **battle_features(battle),
+            "winner": winner_of(battle["vote"]),
+            "group": prompt_group({**battle, "group": None}),
+        }
+        for battle in battles
+    ]
+    return pd.DataFrame(rows)
+
+
+def save_features(battles: Iterable[dict], adapter: Path) -> None:
+    """Save the features of the training battles beside the adapter, so that any later report has its baselines."""
+    with atomic_write(adapter / FEATURES_FILE) as draft:
+        features_table(battles).to_parquet(draft, index=False)
+
+
+def load_features(adapter: Path) -> pd.DataFrame | None:
+    """The features of an adapter's training battles, or None if they were not saved."""
+    path = adapter / FEATURES_FILE
+    return pd.read_parquet(path) if path.is_file() else None
+
+
+def baseline_predictions(table: pd.DataFrame, training: pd.DataFrame | None) -> tuple[dict[str, np.ndarray], str]:
+    """
+    Predict battles with each baseline.
+
+    Args:
+        table (`DataFrame`): The battles to predict, as made by [`features_table`]. With `winner` and `group` alone
+            there is no logistic regression.
+        training (`DataFrame`, *optional*): The judge's training battles. Default: each battle is predicted from
+            those in `table` with another first prompt.
+
+    Returns:
+        `tuple[dict[str, ndarray], str]`: Probabilities of shape `(battles, 3)` by name of the baseline, and what they
+        were fitted on, in words.
+    """
+    uniform = np.full((len(table), 3), 1 / 3)
+    predictions, fits = {"uniform": uniform}, {"class_prior": _class_prior}
+    if len(table.columns) > 2:
+        fits["logistic_regression"] = _logistic_regression
+    if training is not None:
+        predictions |= {name: fit(training, table) for name, fit in fits.items()}
+        return predictions, f"fitted on the judge's {len(training)} training votes"
+    num_folds = min(5, table["group"].nunique())
+    for name, fit in fits.items():
+        predictions[name] = uniform.copy()
+        if num_folds > 1:
+            for others, fold in GroupKFold(num_folds).split(table, groups=table["group"]):
+                predictions[name][fold] = fit(table.iloc[others], table.iloc[fold])
+    return predictions, f"cross-fitted by prompt on the {len(table)} votes of this report, in {num_folds} folds"
+
+
+def _class_prior(training: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
+    wins = Counter(training["winner"])
+    counts = np.array([wins[winner] + 1 for winner in WINNERS])  # plus one, so that no probability is 0
+    return np.tile(counts / counts.sum(), (len(table), 1))
+
+
+def _logistic_regression(training: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
+    probabilities = _class_prior(training, table)
+    if training["winner"].nunique() < 2:
+        return probabilities
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    features = training.columns.drop(["winner", "group"])
+    model.fit(training[features], training["winner"])
+    seen = [WINNERS.index(winner) for winner in model.classes_]
+    # A winner without training votes keeps its probability of the prior.
+    probabilities[:, seen] = model.predict_proba(table[features]) * probabilities[:, seen].sum(axis=1, keepdims=True)
+    return probabilities

@@ -1,0 +1,211 @@
+"""Tables of probabilities -> better calibrated ones."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize, minimize_scalar
+from sklearn.model_selection import GroupKFold
+
+from ..errors import UserError
+from ..metrics.functions import log_losses
+from ..terminal import logger
+from .table import PROBABILITIES, votes_and_groups
+
+CALIBRATED_ORDERS = {"ab": "one order of the answers", "mean": "both orders"}
+
+
+def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Divide the log probabilities by `temperature`: above 1 they become more even. Shape `(battles, 3)`."""
+    return apply_calibration(probabilities, {"temperature": temperature, "biases": [0.0, 0.0, 0.0]})
+
+
+def apply_calibration(probabilities: np.ndarray, calibration: dict) -> np.ndarray:
+    """
+    Divide the log probabilities by a temperature and add the classes' biases.
+
+    Args:
+        probabilities (`ndarray`): Of shape `(battles, 3)`.
+        calibration (`dict`): `temperature` and `biases`, as fitted by [`fit_temperature_and_biases`].
+
+    Returns:
+        `ndarray`: Of shape `(battles, 3)`.
+    """
+    logits = np.log(np.clip(probabilities, 1e-12, 1)) / calibration["temperature"] + calibration["biases"]
+    exp_logits = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exp_logits / exp_logits.sum(axis=1, keepdims=True)
+
+
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """
+    The temperature between 1/20 and 20 with the smallest log loss
+    ([Guo et al.](https://arxiv.org/abs/1706.04599)).
+    """
+
+    def log_loss(log_temperature: float) -> float:
+        return log_losses(apply_temperature(probabilities, np.exp(log_temperature)), labels).mean()
+
+    return float(np.exp(minimize_scalar(log_loss, bounds=(-np.log(20), np.log(20)), method="bounded").x))
+
+
+def fit_temperature_and_biases(probabilities: np.ndarray, labels: np.ndarray) -> dict:
+    """
+    The temperature between 1/20 and 20 and the biases, which sum to 0, with the smallest log loss (the
+    "bias-corrected temperature scaling" of [Alexandari et al.](https://arxiv.org/abs/1901.06852)).
+    """
+    logits, votes = np.log(np.clip(probabilities, 1e-12, 1)), np.eye(3)[labels]
+
+    # Convex in these parameters: the inverse temperature, and the biases.
+    def log_loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        calibrated = apply_calibration(probabilities, {"temperature": 1 / parameters[0], "biases": parameters[1:]})
+        error = calibrated - votes
+        gradient = [(error * logits).sum(axis=1).mean(), *error.mean(axis=0)]
+        return log_losses(calibrated, labels).mean(), np.array(gradient)
+
+    bounds = [(1 / 20, 20), *[(-10, 10)] * 3]
+    inverse_temperature, *biases = minimize(log_loss, [1, 0, 0, 0], jac=True, bounds=bounds, method="L-BFGS-B").x
+    return {"temperature": float(1 / inverse_temperature), "biases": (np.array(biases) - np.mean(biases)).tolist()}
+
+
+METHODS: dict[str, Callable[[np.ndarray, np.ndarray], dict]] = {
+    "temperature": lambda p, labels: {"temperature": fit_temperature(p, labels), "biases": [0.0, 0.0, 0.0]},
+    "temperature_and_biases": fit_temperature_and_biases,
+}
+
+
+def cross_fitted(
+    predictions: np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence | np.ndarray,
+    fit: Callable[[np.ndarray, np.ndarray], Any],
+    apply: Callable[[np.ndarray, Any], np.ndarray],
+) -> np.ndarray:
+    """
+    Out-of-sample predictions: each battle's by what was fitted on battles of other groups.
+
+    Args:
+        predictions (`ndarray`): Of one judge, or of several: `(battles, ...)`.
+        labels (`ndarray`), groups (`ndarray`): Of each battle; at least two groups.
+        fit (`Callable`): Predictions and labels -> the fitted parameters.
+        apply (`Callable`): Predictions and fitted parameters -> probabilities of shape `(battles, 3)`.
+
+    Returns:
+        `ndarray`: Of shape `(battles, 3)`.
+    """
+    probabilities = np.empty((len(labels), 3))
+    for others, fold in GroupKFold(min(5, len(set(groups)))).split(predictions, groups=groups):
+        probabilities[fold] = apply(predictions[fold], fit(predictions[others], labels[others]))
+    return probabilities
+
+
+def cross_fitted_temperature(
+    probabilities: np.ndarray, labels: np.ndarray, groups: Sequence | np.ndarray
+) -> tuple[np.ndarray, float]:
+    """
+    Calibrate each battle with a temperature that was fitted on battles of other groups, so that the log loss of the
+    result is out-of-sample.
+
+    Returns:
+        `tuple[ndarray, float]`: The calibrated probabilities, and the temperature fitted on all battles. With a
+        single group there is nothing to fit on: the probabilities are returned unchanged, with temperature 1.
+    """
+    if len(set(groups)) < 2:
+        return probabilities, 1.0
+    calibrated = cross_fitted(probabilities, labels, groups, fit_temperature, apply_temperature)
+    return calibrated, fit_temperature(probabilities, labels)
+
+
+def best_calibration(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> tuple[dict, bool]:
+    """
+    Fit a temperature alone, and a temperature with biases, and choose the one with the smaller cross-fitted log loss.
+
+    Args:
+        probabilities (`ndarray`): Predictions of shape `(battles, 3)`.
+        labels (`ndarray`): The votes, as indices into `WINNERS`.
+        groups (`ndarray`): Battles of one group are never on both sides of a cross-fit.
+
+    Returns:
+        `tuple[dict, bool]`: `method`, `temperature`, `biases`, `num_battles`, `num_groups`, `log_loss_before` and
+        `log_loss_after` (cross-fitted); and whether it helps: the gain is above its standard error over groups.
+
+    Raises:
+        UserError: If there are fewer than two groups.
+    """
+    if len(set(groups)) < 2:
+        raise UserError("a calibration is fitted on some groups of battles and tested on others: two groups at least")
+    before = log_losses(probabilities, labels)
+    after = {
+        method: log_losses(cross_fitted(probabilities, labels, groups, fit, apply_calibration), labels)
+        for method, fit in METHODS.items()
+    }
+    method = min(after, key=lambda method: after[method].mean())
+    gain = before - after[method]
+    _, group = np.unique(groups, return_inverse=True)
+    error = np.sqrt((np.bincount(group, gain - gain.mean()) ** 2).sum()) / len(gain)
+    calibration = {
+        "method": method,
+        **METHODS[method](probabilities, labels),
+        "num_battles": len(labels),
+        "num_groups": int(group.max()) + 1,
+        "log_loss_before": float(before.mean()),
+        "log_loss_after": float(after[method].mean()),
+    }
+    return calibration, bool(gain.mean() > error)
+
+
+def refuse_calibrated(predictions: pd.DataFrame, path: str) -> None:
+    """
+    Make sure that a calibration fitted on these predictions will not be applied on top of another one.
+
+    Raises:
+        UserError: If they are calibrated already.
+    """
+    judge = predictions.attrs.get("judge")
+    if judge is None:
+        logger.warning("%s does not say which judge made it. It is assumed to be this one, without calibration", path)
+    elif judge["calibrated"]:
+        raise UserError(f"{path}: these predictions are calibrated already. Predict again with --calibrated false")
+
+
+def fit_calibrations(predictions: pd.DataFrame, fitted_on: str) -> dict[str, dict]:
+    """
+    Fit a calibration for one order of the answers, and one for both, and log what each gains.
+
+    Args:
+        predictions (`DataFrame`): A predictions table. Battles without a vote are skipped.
+        fitted_on (`str`): A fingerprint of the table's file.
+
+    Returns:
+        `dict[str, dict]`: By order, "ab" or "mean", those that help, as they are stored in `judge.json`.
+    """
+    calibrations = {}
+    for order, description in CALIBRATED_ORDERS.items():
+        rows = predictions[(predictions["order"] == order) & predictions["winner"].notna()]
+        if order == "mean":
+            in_both_orders = rows["id"].isin(predictions["id"][predictions["order"] == "ba"])
+            if not len(rows) or not in_both_orders.all():
+                logger.info("%s: not fitted, since not all battles were predicted in both (--tta swap)", description)
+                continue
+        calibration, helps = best_calibration(rows[PROBABILITIES].to_numpy(), *votes_and_groups(rows))
+        calibration["fitted_on"] = fitted_on
+        _log_calibration(description, calibration, helps)
+        if helps:
+            calibrations[order] = calibration
+    return calibrations
+
+
+def _log_calibration(description: str, calibration: dict, helps: bool) -> None:
+    logger.info(
+        "%s: log loss %.4f, after %s %.4f (cross-fitted over %d groups of %d battles), temperature %.3f, biases of A, "
+        "B and tie %s: %s",
+        description,
+        calibration["log_loss_before"],
+        calibration["method"],
+        calibration["log_loss_after"],
+        calibration["num_groups"],
+        calibration["num_battles"],
+        calibration["temperature"],
+        ", ".join(f"{bias:+.3f}" for bias in calibration["biases"]),
+        "stored" if helps else "not stored, since the gain is within its standard error",
+    )

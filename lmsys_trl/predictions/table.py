@@ -1,0 +1,111 @@
+"""Tables of predictions, on disk and in memory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..artifacts import atomic_write
+from ..battle import WINNERS
+from ..errors import UserError, raise_problems
+
+PROBABILITIES = [f"winner_{winner}" for winner in WINNERS]
+PREDICTION_COLUMNS = {
+    "id": "string",
+    "order": "string",  # "ab" as given, "ba" swapped, "mean" of both; always in terms of the battle as given
+    **dict.fromkeys(PROBABILITIES, "float64"),
+    "winner": "string",  # of the vote, if there is one
+    "num_tokens": "int64",  # of the examples that were read in the order given
+    "fold": "Int64",
+    "group": "string",  # battles of one group have the same first prompt, or a similar one
+}
+
+
+def predictions_table(rows: list[dict] | pd.DataFrame) -> pd.DataFrame:
+    """Rows as from [`Judge.predict_battles`] as a table with the columns of a predictions file."""
+    return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS)).astype(PREDICTION_COLUMNS)
+
+
+def probabilities_of(predictions: pd.DataFrame, order: str) -> np.ndarray:
+    """The predictions in one order, of shape `(battles, 3)`."""
+    return predictions.loc[predictions["order"] == order, PROBABILITIES].to_numpy()
+
+
+def best_order(predictions: pd.DataFrame) -> str:
+    """ "mean" if battles were predicted in both orders, else "ab"."""
+    return "mean" if (predictions["order"] == "mean").any() else "ab"
+
+
+def load_predictions(path: str | Path) -> pd.DataFrame:
+    """
+    Read a predictions file. What it says of the judge is in the table's `attrs["judge"]`.
+
+    Raises:
+        UserError: If there is none, if it is not a parquet file, or columns are missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"predictions {path}: there is no such file. lmsys-trl predict makes it, as *.parquet")
+    try:
+        table = pd.read_parquet(path)
+        table = table.astype({name: dtype for name, dtype in PREDICTION_COLUMNS.items() if name in table})
+    except (OSError, ValueError) as error:
+        raise UserError(f"predictions {path}: not a predictions file, or damaged: {error}") from error
+    # A group is only needed for a fit, and a fold never.
+    missing = [name for name in PREDICTION_COLUMNS if name not in table and name not in ("fold", "group")]
+    if missing:
+        raise UserError(f"predictions {path}: no columns {', '.join(missing)}. Make it with lmsys-trl predict")
+    return table
+
+
+def load_all_predictions(paths: Sequence[str | Path]) -> list[pd.DataFrame]:
+    """
+    Read several predictions files.
+
+    Raises:
+        UserError: With the problems of all files.
+    """
+    tables, problems = [], []
+    for path in paths:
+        try:
+            tables.append(load_predictions(path))
+        except UserError as error:
+            problems += error.problems
+    raise_problems(problems)
+    return tables
+
+
+def votes_and_groups(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """
+    What a fit needs besides the predictions: the votes as indices into `WINNERS`, and the groups. A battle without a
+    group is one of its own.
+    """
+    groups = rows["group"] if "group" in rows else pd.Series(pd.NA, rows.index, dtype="string")
+    labels = np.array([WINNERS.index(winner) for winner in rows["winner"]], dtype=int)
+    return labels, groups.fillna("id " + rows["id"]).to_numpy(dtype=str)
+
+
+def check_output_file(path: Path, suffixes: tuple[str, ...] = (".csv", ".parquet")) -> list[str]:
+    """Problems with the name of a file that predictions are to be written to."""
+    if path.suffix not in suffixes:
+        return [f"output_file: expected a name that ends in {' or '.join(suffixes)}, found {path}"]
+    return [f"output_file: {path} is a folder. Choose another name"] if path.is_dir() else []
+
+
+def save_predictions_as(predictions: pd.DataFrame, path: Path) -> None:
+    """Write a submission to a `.csv` file, a predictions file to any other."""
+    (save_submission if path.suffix == ".csv" else save_predictions)(predictions, path)
+
+
+def save_predictions(predictions: pd.DataFrame, path: Path) -> None:
+    """Write a predictions file (parquet), atomically."""
+    with atomic_write(path) as draft:
+        predictions.to_parquet(draft, index=False)
+
+
+def save_submission(predictions: pd.DataFrame, path: Path) -> None:
+    """Write `id` and the three probabilities of each battle as CSV: the mean of both orders if there are both."""
+    rows = predictions.loc[predictions["order"] == best_order(predictions), ["id", *PROBABILITIES]]
+    with atomic_write(path) as draft:
+        rows.to_csv(draft, index=False)

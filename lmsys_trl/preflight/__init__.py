@@ -1,0 +1,1 @@
+"""What is wrong with a run, before weights are loaded or a GPU is rented."""

@@ -1,0 +1,1 @@
+"""Cards of data sets and judges, and pushes to the Hub."""

@@ -1,0 +1,77 @@
+"""A judge -> a repository on the Hub: which of its files, with which card."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import UserError
+from ..hub import push_files
+from ..models.adapter import ADAPTER_CONFIG, ADAPTER_FILES, ADAPTER_WEIGHTS
+from ..models.judge_file import JudgeFile
+from .model_card import model_card
+
+REPORT_FILES = ("report.html", "metrics.json", "predictions.parquet", "plots/*.png")
+# What a push removes unless it replaces it: earlier files of a judge, and pickles. Files of others stay.
+REPLACED = (*ADAPTER_FILES, "README.md", "report/*", "*.bin", "*.pt", "*.pth", "*.pkl")
+
+
+def push_judge(adapter: Path, report: Path | None, repo_id: str, private: bool) -> str:
+    """
+    Push a finished judge in one commit: adapter, `judge.json`, tokenizer, report, and a card made of them.
+
+    Args:
+        adapter (`Path`): Its folder.
+        report (`Path`, *optional*): The output folder of `lmsys-trl validate`. Without one the card says that there
+            are no results.
+        repo_id (`str`): `owner/name`.
+        private (`bool`): Whether the repository is for its owner only.
+
+    Returns:
+        `str`: The address of the commit.
+
+    Raises:
+        UserError: If the folder is not a judge, the report is not one of this judge, or the Hub refuses.
+    """
+    judge = JudgeFile.load(adapter)
+    files = adapter_files(adapter, judge.base_model["id"])
+    metrics = None
+    if report is not None:
+        metrics = _read_metrics(report)
+        paths = [path for pattern in REPORT_FILES for path in sorted(report.glob(pattern))]
+        files |= {f"report/{path.relative_to(report).as_posix()}": path.read_bytes() for path in paths}
+    files["README.md"] = model_card(judge, json.loads(files[ADAPTER_CONFIG]), metrics, repo_id).encode()
+    message = f"A judge, validated on {metrics['num_battles']} battles" if metrics else "A judge"
+    return push_adapter(files, repo_id, private, message)
+
+
+def adapter_files(adapter: Path, base_model_id: str | None) -> dict[str, bytes]:
+    """
+    What is pushed of an adapter's folder, with the base model's name on the Hub in place of its path.
+
+    Raises:
+        UserError: If its configuration or its weights are missing.
+    """
+    files = {path.name: path.read_bytes() for path in map(adapter.joinpath, ADAPTER_FILES) if path.is_file()}
+    missing = [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if name not in files]
+    if missing:
+        raise UserError(f"adapter {adapter}: no {' and no '.join(missing)}")
+    config = json.loads(files[ADAPTER_CONFIG]) | {"base_model_name_or_path": base_model_id}
+    files[ADAPTER_CONFIG] = json.dumps(config, indent=2, sort_keys=True).encode()
+    return files
+
+
+def push_adapter(files: Mapping[str, bytes], repo_id: str, private: bool, message: str) -> str:
+    """Push the files of an adapter, which replace those of an earlier one, as [`push_files`]."""
+    # The client warns of data files; the report's predictions are meant to be pushed.
+    warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
+    return push_files(files, repo_id, "model", private, message, REPLACED)
+
+
+def _read_metrics(report: Path) -> dict:
+    try:
+        return json.loads((report / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"report {report}: no metrics.json, or a damaged one. Make it with lmsys-trl validate"
+        ) from error

@@ -1,0 +1,99 @@
+"""Adapters -> predictions of the votes, and what is known about their training."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from accelerate import PartialState
+from datasets import Dataset
+
+from ..artifacts import strip_local_paths
+from ..encoding.examples import encode_battle
+from ..encoding.tokenizer import load_tokenizer
+from ..errors import UserError
+from ..judging.judge import Judge
+from ..models.adapter import resolve_adapter
+from ..models.precision import precision_overrides
+from ..options import BaseModelConfig, InferenceConfig
+
+UNLIMITED = 10**9  # tokens in an example
+
+
+def resolve_adapters(adapters: list[str], taken: Collection[str], processes: PartialState) -> dict[str, Path]:
+    """
+    The adapters' folders by the names that a report gives them.
+
+    Args:
+        adapters (`list[str]`): As for [`resolve_adapter`].
+        taken (`Collection[str]`): Names that other judges have.
+        processes (`PartialState`): The processes that make this call together. One of them downloads.
+
+    Raises:
+        UserError: If two judges have the same name, or an adapter does not exist.
+    """
+    names = [strip_local_paths(adapter.rstrip("/")) for adapter in adapters]
+    duplicates = {name for name in names if names.count(name) > 1 or name in taken}
+    if duplicates:
+        raise UserError(f"several judges are named {', '.join(sorted(duplicates))}. Give their paths in another way")
+    with processes.main_process_first():
+        return {name: resolve_adapter(adapter) for name, adapter in zip(names, adapters, strict=True)}
+
+
+def predict_votes(
+    adapters: dict[str, Path],
+    battles: list[dict],
+    base_model: BaseModelConfig,
+    inference: InferenceConfig,
+    folder: Path,
+    processes: PartialState,
+) -> dict[str, pd.DataFrame]:
+    """
+    Predict battles in both orders with each adapter.
+
+    Args:
+        adapters (`dict[str, Path]`): Folders by name.
+        battles (`list[dict]`): The battles.
+        base_model (`BaseModelConfig`), inference (`InferenceConfig`): The options of the recipe.
+        folder (`Path`): Where shards are saved. The same call resumes after them.
+        processes (`PartialState`): The processes that make this call together. Each gets all predictions.
+
+    Returns:
+        `dict[str, DataFrame]`: A predictions table for each adapter.
+    """
+    precision, tables = precision_overrides(inference), dict[str, pd.DataFrame]()
+    for name, adapter in adapters.items():
+        judge = Judge.from_pretrained(adapter, base_model.model_name_or_path, precision)
+        tables[name] = judge.predict_dataset(
+            Dataset.from_list(battles),
+            tta="swap",
+            max_tokens_per_batch=inference.max_tokens_per_batch,
+            folder=folder / str(len(tables)),
+            processes=processes,
+        )
+        del judge  # before the next one is loaded
+    return tables
+
+
+def complete_lengths(battles: list[dict], adapters: list[Path]) -> np.ndarray | None:
+    """
+    How many tokens each battle's example would have if nothing were dropped or truncated, as the first adapter's
+    tokenizer counts them; None without adapters.
+    """
+    if not adapters:
+        return None
+    tokenizer = load_tokenizer(str(adapters[0]))
+    unlabelled = ({**battle, "vote": None} for battle in battles)
+    examples = (encode_battle(battle, tokenizer, max_length=UNLIMITED)[-1] for battle in unlabelled)
+    return np.array([len(example["input_ids"]) for example in examples])
+
+
+def common_training(training: list[pd.DataFrame | None]) -> pd.DataFrame | None:
+    """The training features that all adapters have in common, or None if they differ: baselines need one training."""
+    first = training[0] if training else None
+    return first if first is not None and all(first.equals(other) for other in training) else None
+
+
+def num_training_prompts(features: pd.DataFrame, training: pd.DataFrame | None) -> int | None:
+    """How many battles share their first prompt with training battles; None if those are unknown."""
+    return None if training is None else int(features["group"].isin(set(training["group"])).sum())

@@ -1,0 +1,1 @@
+"""Encoded battles -> a trained adapter."""

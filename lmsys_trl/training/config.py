@@ -1,0 +1,75 @@
+"""The keys of training: `trl.SFTConfig` with the defaults of this project."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from trl import SFTConfig
+
+from ..errors import raise_problems
+
+
+@dataclass
+class TrainingConfig(SFTConfig):
+    """`trl.SFTConfig` with the defaults of this project; every other key is the Trainer's own."""
+
+    battles_per_step: int | None = field(
+        default=None,
+        metadata={"help": "Battles in an optimizer step over all processes; sets gradient_accumulation_steps."},
+    )
+    loss: Literal["answer", "letters"] = field(
+        default="answer",
+        metadata={
+            "help": "Cross-entropy of letter and end token over the vocabulary (answer), or of the letter among the "
+            "three (letters)."
+        },
+    )
+    label_smoothing: float = field(default=0.0, metadata={"help": "The fraction of a target that is spread evenly."})
+    hard_weight: float = field(default=1.0, metadata={"help": "With teachers, the weight of the votes in the loss."})
+    kl_weight: float = field(default=1.0, metadata={"help": "The weight of the KL divergence to the teachers."})
+    cosine_weight: float = field(
+        default=0.0, metadata={"help": "The weight of the cosine distance to the teachers' probabilities."}
+    )
+    teacher_temperature: float = field(
+        default=1.0, metadata={"help": "What the logits of judge and teachers are divided by in the KL divergence."}
+    )
+    train_sampling_strategy: str = field(
+        default="batch_rebalance",
+        metadata={
+            "help": "batch_rebalance: sort the examples of a step by length and distribute them evenly over the "
+            "processes; or random."
+        },
+    )
+    use_cpu: bool = field(
+        default_factory=lambda: not torch.accelerator.is_available(),
+        metadata={"help": "Train on the CPU (default: if there is no accelerator)."},
+    )
+    gradient_checkpointing: bool | None = field(
+        default=None, metadata={"help": "Deprecated name of activation_checkpointing (default: false)."}
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Exclude NaN and infinite losses from the logged loss."}
+    )
+    save_total_limit: int | None = field(default=3, metadata={"help": "Checkpoints to keep, 2 at least."})
+    hub_private_repo: bool = field(
+        default=True, metadata={"help": "With push_to_hub: whether the repository is private."}
+    )
+
+    def __post_init__(self):
+        # Examples come with input_ids and labels: trl must not truncate them (its max_length drops answers).
+        self.dataset_kwargs = {"skip_prepare_dataset": True}
+        self.remove_unused_columns = False  # the collator takes what it needs
+        self.dataloader_pin_memory = self.dataloader_pin_memory and not self.use_cpu
+        super().__post_init__()
+        problems = []
+        if self.save_total_limit is not None and self.save_total_limit < 2:
+            problems.append("save_total_limit: expected 2 at least, so that one is complete while another is written")
+        batch_size = self.per_device_train_batch_size * self.world_size
+        if self.battles_per_step is not None and self.battles_per_step % batch_size:
+            problems.append(
+                f"battles_per_step: {self.battles_per_step} is not a multiple of {batch_size}, the "
+                f"per_device_train_batch_size of {self.world_size} processes"
+            )
+        raise_problems(problems)
+        if self.battles_per_step is not None:
+            self.gradient_accumulation_steps = self.battles_per_step // batch_size

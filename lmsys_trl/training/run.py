@@ -1,0 +1,219 @@
+"""The steps of a training run, in the order in which recipes/sft.py takes them."""
+
+import logging
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from accelerate import PartialState
+from datasets import Dataset, DatasetDict
+from peft import LoraConfig, PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, trainer_utils
+from trl import ModelConfig, get_peft_config
+
+from ..artifacts import file_fingerprint, provenance
+from ..battle import winner_of
+from ..data.dataset import dataset_info
+from ..encoding.dataset import encode_dataset
+from ..errors import UserError, raise_problems
+from ..models.adapter import lora_differences
+from ..models.base import hub_id, load_base, weights_fingerprint
+from ..models.judge_file import JudgeFile
+from ..models.precision import quantization_of
+from ..options import JudgeConfig
+from ..predictions.baselines import save_features
+from ..terminal import logger
+from .config import TrainingConfig
+from .teachers import exclude_fold, join_teachers
+from .trainer import JudgeTrainer, ignore_peft_warning
+
+
+def select_training_data(splits: DatasetDict, config: JudgeConfig) -> dict[str, Dataset]:
+    """The training battles with their teachers' predictions, and the validation battles with a vote for one winner."""
+    selected = dict(splits)
+    if config.fold is not None:
+        selected["train"] = exclude_fold(selected["train"], config.fold)
+    if config.teacher_files:
+        selected["train"] = join_teachers(selected["train"], config.teacher_files, config.allow_unmatched)
+    if "validation" in selected:
+        has_winner = [winner_of(vote) is not None for vote in selected["validation"]["vote"][:]]
+        selected["validation"] = selected["validation"].select(np.flatnonzero(has_winner))
+    return selected
+
+
+def encode_splits(
+    splits: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase, judge_config: JudgeConfig, training: TrainingConfig
+) -> dict[str, Dataset]:
+    """
+    The examples of each split that has any. Only training battles are swapped.
+
+    Raises:
+        UserError: If there are no training examples, or none to evaluate where that is asked for.
+    """
+    with PartialState().main_process_first():  # the others find the examples in the cache
+        examples = {
+            name: encode_dataset(
+                split, tokenizer, training.max_length, judge_config.swap if name == "train" else "none"
+            )
+            for name, split in splits.items()
+        }
+    examples = {name: split for name, split in examples.items() if len(split)}
+    if "train" not in examples:
+        raise UserError(f"dataset_name: none of its {len(splits['train'])} training battles has a vote or teachers")
+    if training.eval_strategy != "no" and "validation" not in examples:
+        raise UserError("eval_strategy: the data set has no validation battles with a vote for one winner. Use no")
+    return examples
+
+
+def describe(
+    judge_config: JudgeConfig,
+    model_config: ModelConfig,
+    training: TrainingConfig,
+    base: Path,
+    tokenizer: PreTrainedTokenizerBase,
+) -> JudgeFile:
+    """What `judge.json` will say of the judge."""
+    return JudgeFile.describe(
+        tokenizer,
+        base,
+        judge_config.base_model_id or hub_id(model_config.model_name_or_path),
+        max_length=training.max_length,
+        inference_max_length=judge_config.inference_max_length or training.max_length,
+        temperature=judge_config.temperature,
+        precision={
+            "dtype": model_config.dtype,
+            "autocast": training.bf16,
+            "attn_implementation": model_config.attn_implementation,
+            "quantization": quantization_of(model_config),
+        },
+    )
+
+
+def lora_config(judge_config: JudgeConfig, model_config: ModelConfig) -> LoraConfig:
+    """The adapter that is trained."""
+    model_config.use_peft = True  # a judge is an adapter
+    config = get_peft_config(model_config)
+    config.layers_to_transform = judge_config.lora_layers_to_transform
+    return config
+
+
+def check_earlier_adapter(adapter: Path, judge_file: JudgeFile, lora: LoraConfig) -> None:
+    """
+    Check that a run can start from an earlier judge.
+
+    Args:
+        adapter (`Path`): The earlier judge.
+        judge_file (`JudgeFile`), lora (`LoraConfig`): What is to be trained.
+
+    Raises:
+        UserError: If it has another base, tokenizer, prompt or LoRA.
+    """
+    problems = judge_file.differences(JudgeFile.load(adapter))
+    problems += lora_differences(lora, LoraConfig.from_pretrained(adapter))
+    raise_problems(problems, f"adapter_name_or_path: {adapter} does not fit this recipe:")
+
+
+def run_fingerprint(
+    judge_config: JudgeConfig,
+    model_config: ModelConfig,
+    training: TrainingConfig,
+    base: Path,
+    data: dict[str, str],
+    adapter: Path | None,
+) -> dict:
+    """
+    All that another run with the same result has in common; files by their content.
+
+    Args:
+        judge_config (`JudgeConfig`), model_config (`ModelConfig`), training (`TrainingConfig`): The settings.
+        base (`Path`): The folder of the base model.
+        data (`dict[str, str]`): The fingerprint of each split.
+        adapter (`Path`, *optional*): The earlier judge that the run starts from.
+    """
+    return {
+        **asdict(judge_config),
+        **asdict(model_config),
+        **training.to_dict(),
+        "processes": training.world_size,
+        "weights": weights_fingerprint(base),
+        **{f"data, {name}": value for name, value in data.items()},
+        "teachers": [file_fingerprint(file) for file in judge_config.teacher_files or ()],
+        "earlier adapter": weights_fingerprint(adapter) if adapter else None,
+    }
+
+
+def load_model(
+    model_config: ModelConfig, base: Path, judge_file: JudgeFile, adapter: Path | None
+) -> PreTrainedModel | PeftModel:
+    """The base model, with the earlier judge's adapter if there is one."""
+    model = load_base(base, model_config.dtype, model_config.attn_implementation, judge_file.precision["quantization"])
+    if adapter is None:
+        return model
+    with ignore_peft_warning():
+        return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+
+
+def align_special_tokens(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give the model the tokenizer's special tokens, as the Trainer does with a notice that nobody can act on."""
+    notices = logging.getLogger(trainer_utils.__name__)
+    level = notices.level
+    notices.setLevel(logging.ERROR)
+    try:
+        trainer_utils.align_special_tokens(model, tokenizer)
+    finally:
+        notices.setLevel(level)
+
+
+def log_summary(given: dict, examples: dict[str, Dataset], num_processes: int, model: PeftModel) -> None:
+    """Log what was asked for, what there is to learn from, and what is trained."""
+    for key, value in given.items():
+        logger.info("  %s: %s", key, value)
+    for name, split in examples.items():
+        lengths = split["length"][:]
+        logger.info("%s: %d examples, %d tokens, the longest %d", name, len(lengths), sum(lengths), max(lengths))
+    trainable, total = model.get_nb_trainable_parameters()
+    logger.info("%s of %s parameters are trained, processes: %d", f"{trainable:,}", f"{total:,}", num_processes)
+
+
+def exit_if_stopped(trainer: JudgeTrainer) -> None:
+    """Exit with 143 if SIGTERM has ended the training."""
+    if trainer.state.global_step < trainer.state.max_steps:
+        logger.info("Stopped by SIGTERM after a complete step, which is saved. The same command resumes from there.")
+        sys.exit(128 + signal.SIGTERM)
+
+
+def save_judge(
+    trainer: JudgeTrainer,
+    judge_file: JudgeFile,
+    config: JudgeConfig,
+    battles: Dataset,
+    fingerprints: dict[str, str],
+    given: dict,
+) -> None:
+    """Write what belongs beside the adapter, and last `judge.json`; remove what does not belong there."""
+    folder = Path(trainer.args.output_dir)
+    lora = trainer.model.peft_config["default"]
+    lora.base_model_name_or_path = judge_file.base_model["id"]  # as others know it
+    lora.save_pretrained(folder)
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle
+    (folder / "README.md").unlink(missing_ok=True)  # a generic card, with the path of this machine's base model
+    save_features((battle for battle in battles if winner_of(battle["vote"]) is not None), folder)
+    judge_file.dataset, judge_file.fold = fingerprints, config.fold
+    judge_file.votes = dataset_info(config.dataset_name)
+    for key, value in provenance(given).items():
+        setattr(judge_file, key, value)
+    judge_file.save(folder)
+    logger.info("The judge is in %s", folder)
+
+
+def log_validation_loss(trainer: JudgeTrainer) -> None:
+    """Predict the validation battles once at the end of training, unless the Trainer has evaluated them on its way."""
+    if trainer.eval_dataset is None or trainer.args.eval_strategy != "no":
+        return
+    # A batch that fits in training fits here. `evaluate` would log to trackers that have closed their run.
+    trainer.args.per_device_eval_batch_size = trainer.args.per_device_train_batch_size
+    metrics = trainer.predict(trainer.eval_dataset, metric_key_prefix="validation").metrics
+    logger.info("validation: log loss %.4f, accuracy %.1f%% on %d battles", metrics["validation_log_loss"],
+                100 * metrics["validation_accuracy"], len(trainer.eval_dataset))  # fmt: skip

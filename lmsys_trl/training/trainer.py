@@ -1,0 +1,172 @@
+"""One small subclass of `SFTTrainer` that only scores the answer."""
+
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import PartialState
+from transformers import TrainerCallback
+from trl import SFTTrainer
+
+from ..battle import WINNERS
+from ..encoding.batching import pack_padding_free, pad_left
+from ..encoding.dataset import ORDER_FEATURES, TEACHER_FEATURES
+from ..encoding.examples import IGNORED, letter_ids
+from ..errors import UserError
+from ..metrics import score
+from .losses import answer_loss, letters_loss, teacher_cosine, teacher_kl
+
+MAX_LOSS = 50.0  # nats per battle: a uniform guess over 262,144 tokens costs 12.5
+
+
+class JudgeTrainer(SFTTrainer):
+    """
+    `trl.SFTTrainer` for examples of [`encode_dataset`]. Logits are computed at the labelled positions only. There is
+    no padding if flash attention keeps examples apart, or if a batch is one example.
+    """
+
+    def __init__(self, model, *args, processing_class, **kwargs):
+        flash = "flash" in model.config._attn_implementation
+
+        def collate(examples: list[dict]) -> dict:
+            ids = [example["id"] for example in examples]
+            if "swapped_input_ids" in examples[0]:  # both orders of a battle, in one step
+                examples = [
+                    {name: example[prefix + name] for name in (*ORDER_FEATURES, *TEACHER_FEATURES) if name in example}
+                    for example in examples
+                    for prefix in ("", "swapped_")
+                ]
+            unpadded = flash or len(examples) == 1
+            batch = pack_padding_free(examples) if unpadded else pad_left(examples, processing_class.pad_token_id)
+            targets = {
+                name: torch.tensor([example[name] for example in examples])
+                for name in ("votes", "teachers")
+                if name in examples[0]
+            }
+            return {**batch, **targets, "ids": ids}
+
+        with ignore_peft_warning():
+            super().__init__(
+                model,
+                *args,
+                processing_class=processing_class,
+                data_collator=collate,
+                compute_metrics=_letter_metrics,
+                **kwargs,
+            )
+        letters = letter_ids(processing_class)
+        self.letters = [letters[winner] for winner in WINNERS]
+        self.add_callback(_StopOnSigterm())
+        self._start_counting()
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """
+        The loss of a batch in nats per example. In training it is the sum over examples divided by the number of
+        examples in the complete optimizer step, so that each battle has the same weight whatever the shape of the
+        batches.
+
+        Raises:
+            UserError: In training, if the loss is not a number or explodes. Names the battles.
+        """
+        labels, votes, teachers = inputs.pop("labels"), inputs.pop("votes"), inputs.pop("teachers", None)
+        ids = inputs.pop("ids")
+        answers = (labels != IGNORED).any(0).nonzero().squeeze(1)  # a letter and an end token for each example
+        # A position's logits are for the next token.
+        logits = model(**inputs, logits_to_keep=answers - 1, use_cache=False).logits
+        logits, targets = logits.reshape(-1, 2, logits.shape[-1]), labels[:, answers].view(-1, 2)
+        letters, args = logits[:, 0, self.letters].float(), self.args
+        if args.loss == "letters":
+            loss = letters_loss(letters, votes, args.label_smoothing)
+        else:
+            loss = answer_loss(logits, targets, votes, self.letters, args.label_smoothing)
+        if teachers is not None:
+            loss = args.hard_weight * loss
+            loss = loss + args.kl_weight * teacher_kl(letters, teachers, args.teacher_temperature)
+            loss = loss + args.cosine_weight * teacher_cosine(letters, teachers)
+        if num_items_in_batch is None:  # evaluation
+            loss = loss / len(targets)
+        else:
+            self._count(len(targets), inputs.get("attention_mask", torch.ones_like(labels)))
+            if not loss.item() <= MAX_LOSS * len(targets):
+                raise UserError(
+                    f"step {self.state.global_step + 1}: the loss is {loss.item() / len(targets)} on battles "
+                    f"{', '.join(ids)}. The last checkpoint is untouched. Lower learning_rate, set max_grad_norm, or "
+                    "look at these battles"
+                )
+            loss = loss * 2 / num_items_in_batch  # counts labels, two in each example
+            if self.args.average_tokens_across_devices:  # DDP averages the gradients over the processes
+                loss = loss * self.accelerator.num_processes
+        return (loss, letters) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Keeps three numbers per example: the logits of the letters."""
+        with torch.no_grad(), self.compute_loss_context_manager():
+            inputs = self._prepare_inputs(inputs)
+            winners = inputs["votes"].argmax(-1)
+            loss, letters = self.compute_loss(model, inputs, return_outputs=True)
+        return loss.detach(), letters, winners
+
+    def log(self, logs, start_time=None):
+        """Adds speed, padding and the remaining time to what is logged in training."""
+        if "loss" in logs:
+            counts = torch.tensor(
+                [self._num_examples, self._num_tokens, self._num_padded_tokens], device=self.args.device
+            )
+            examples, tokens, padded_tokens = self.accelerator.reduce(counts).tolist()
+            seconds = time.perf_counter() - self._since
+            steps = self.state.global_step - self._since_step
+            logs["examples_per_second"] = round(examples / seconds, 2)
+            logs["tokens_per_second"] = round(tokens / seconds)
+            logs["padding"] = round(1 - tokens / padded_tokens, 4)
+            logs["minutes_left"] = round((self.state.max_steps - self.state.global_step) * seconds / steps / 60, 1)
+            self._start_counting()
+        super().log(logs, start_time)
+
+    def _start_counting(self):
+        self._since, self._since_step = time.perf_counter(), self.state.global_step
+        self._num_examples = self._num_tokens = self._num_padded_tokens = 0
+
+    def _count(self, num_examples: int, attention_mask: torch.Tensor):
+        self._num_examples += num_examples
+        self._num_tokens += int(attention_mask.sum())
+        self._num_padded_tokens += attention_mask.numel()
+
+
+@contextmanager
+def ignore_peft_warning() -> Iterator[None]:
+    """Silence the one warning that peft causes when it wraps a model: it reads an attribute by its deprecated name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
+class _StopOnSigterm(TrainerCallback):
+    """After SIGTERM the step ends and is saved, and training stops, in all processes after the same step."""
+
+    def __init__(self):
+        self.is_requested = False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.previous_handler = signal.signal(signal.SIGTERM, self._request)
+
+    def _request(self, *_):
+        self.is_requested = True
+
+    def on_step_end(self, args, state, control, **kwargs):
+        is_requested = torch.tensor(self.is_requested, dtype=torch.int, device=args.device)
+        if PartialState().num_processes > 1:
+            torch.distributed.all_reduce(is_requested)
+        if is_requested:
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(self, args, state, control, **kwargs):
+        signal.signal(signal.SIGTERM, self.previous_handler)
+
+
+def _letter_metrics(predictions) -> dict[str, float]:
+    logits, winners = predictions
+    probabilities = torch.tensor(logits).double().softmax(-1).numpy()
+    return score(probabilities, winners)

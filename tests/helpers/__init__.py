@@ -1,0 +1,1 @@
+"""What tests share: servers, tiny models, votes, and running recipes."""

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from lmsys_trl.data.synthetic import make_battles
+from lmsys_trl.metrics import score
+from lmsys_trl.predictions.baselines import (
+    baseline_predictions,
+    battle_features,
+    features_table,
+    load_features,
+    save_features,
+)
+
+
+def test_baselines_on_the_judges_training_votes():
+    training, table = features_table(make_battles(400, seed=1)), features_table(make_battles(300, seed=2))
+    predictions, fitted_on = baseline_predictions(table, training)
+    assert fitted_on == "fitted on the judge's 400 training votes"
+    labels = np.array([["model_a", "model_b", "tie"].index(winner) for winner in table["winner"]])
+    losses = {name: score(probabilities, labels)["log_loss"] for name, probabilities in predictions.items()}
+    assert losses["uniform"] == pytest.approx(np.log(3))
+    assert losses["logistic_regression"] < losses["class_prior"] < losses["uniform"]
+    for probabilities in predictions.values():
+        assert np.allclose(probabilities.sum(axis=1), 1)
+    fraction_of_a = (sum(training["winner"] == "model_a") + 1) / 403
+    assert np.allclose(predictions["class_prior"][:, 0], fraction_of_a)
+
+
+def test_baselines_without_training_votes_are_cross_fitted_by_prompt():
+    table = features_table(make_battles(300, seed=2))
+    predictions, fitted_on = baseline_predictions(table, None)
+    assert fitted_on == "cross-fitted by prompt on the 300 votes of this report, in 5 folds"
+    assert len(np.unique(predictions["class_prior"][:, 0])) > 1  # another prior for each fold
+    one, _ = baseline_predictions(table.iloc[:1], None)
+    assert np.allclose(one["logistic_regression"], 1 / 3)
+    two_classes = table[table["winner"] != "tie"]
+    predictions, _ = baseline_predictions(table, two_classes)
+    assert np.allclose(predictions["logistic_regression"].sum(axis=1), 1)
+
+
+def test_features_hold_no_text_and_change_their_sign_when_swapped():
+    features = features_table([make_battles(1)[0]])
+    assert list(features.select_dtypes("number").columns) == [c for c in features if c not in ("winner", "group")]
+    longer = battle_features({"prompt": ["p"], "response_a": ["- a\n- b"], "response_b": [None]})
+    other = battle_features({"prompt": ["p"], "response_a": [None], "response_b": ["- a\n- b"]})
+    assert longer["length_difference"] == -other["length_difference"] > 0
+    assert longer["list_items_difference"] == -other["list_items_difference"] > 0
+
+
+def test_saved_features_are_those_of_the_battles(tmp_path):
+    assert load_features(tmp_path) is None
+    battles = make_battles(20)
+    save_features(iter(battles), tmp_path)
+    assert load_features(tmp_path).equals(features_table(battles))
+    assert [path.name for path in tmp_path.iterdir()] == ["baseline_features.parquet"]

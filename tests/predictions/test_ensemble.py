@@ -1,0 +1,189 @@
+"""Ensembles: the arithmetic, fitted weights, files that do not belong together, and adapters in one command."""
+
+from shutil import make_archive
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from helpers.models import build_base, build_judge
+from helpers.run import REPOSITORY, recipe
+from helpers.votes import draw, simulated, table, write_votes
+
+from lmsys_trl import Judge
+from lmsys_trl.battle import winner_of
+from lmsys_trl.data.synthetic import make_battles
+from lmsys_trl.predictions.ensemble import (
+    battle_weights,
+    check_coverage,
+    combine,
+    cross_fitted_ensemble,
+    fit_weights,
+    stack_predictions,
+)
+from lmsys_trl.predictions.table import PROBABILITIES, load_predictions, save_predictions
+
+
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_fitted_weights_are_those_that_the_votes_were_drawn_with(mean):
+    predictions, weights = simulated(10000, 3), np.array([0.6, 0.4, 0.0])
+    true = combine(predictions, weights, mean)
+    assert np.allclose(true.sum(axis=1), 1)
+    labels = draw(true)
+    fitted = fit_weights(predictions, labels, mean)
+    assert fitted == pytest.approx(weights, abs=0.06) and fitted.sum() == pytest.approx(1) and fitted.min() >= 0
+    groups = np.arange(10000) // 10
+    out_of_sample = cross_fitted_ensemble(predictions, labels, groups, mean)
+    assert np.abs(out_of_sample - true).max() < 0.05
+
+
+def test_means():
+    one, other = [0.7, 0.2, 0.1], [0.1, 0.2, 0.7]
+    predictions = np.array([[one, other]])
+    assert combine(predictions, np.array([0.75, 0.25]))[0] == pytest.approx([0.55, 0.2, 0.25])
+    roots = np.sqrt([0.07, 0.04, 0.07])
+    assert combine(predictions, np.array([0.5, 0.5]), "geometric")[0] == pytest.approx(roots / roots.sum())
+    predictions[0, 1] = np.nan  # without a weight nobody looks
+    assert combine(predictions, np.array([1.0, 0.0]), "geometric")[0] == pytest.approx(one)
+
+
+def test_the_reference_submissions_by_hand():
+    """Ten battles of different lengths; each member predicts the same for all of them."""
+    a, b, c = [0.8, 0.1, 0.1], [0.2, 0.6, 0.2], [0.1, 0.1, 0.8]
+    for name, expected_longest, fraction in (("submission-1.yaml", 5, 0.5), ("submission-2.yaml", 1, 0.1)):
+        settings = yaml.safe_load((REPOSITORY / "recipes" / "ensemble" / name).read_text())
+        assert settings["longest"] == fraction
+        lengths = [30, 10, 20, 40, 100, 50, 60, 70, 80, 90]
+        longest = [i for i in range(10) if lengths[i] > 100 - 10 * expected_longest]
+        tables = [table([a] * 10, lengths), table([b] * 10), table([c] * len(longest), ids=[f"b{i}" for i in longest])]
+        battles, predictions = stack_predictions(["a", "b", "c"], tables)
+        weights = battle_weights(battles, settings["weights"], settings["longest"], settings["weights_longest"])
+        combined = combine(predictions, weights)
+        for i in range(10):
+            w = {"submission-1.yaml": (0.55, 0.40, 0.05), "submission-2.yaml": (0.50, 0.25, 0.25)}[name]
+            w = w if i in longest else (0.55, 0.45, 0)
+            assert combined[i] == pytest.approx(w[0] * np.array(a) + w[1] * np.array(b) + w[2] * np.array(c))
+
+
+def ensemble(*arguments, cwd, **options) -> str:
+    return recipe("ensemble.py", *arguments, cwd=cwd, **options)
+
+
+def test_files(tmp_path):
+    predictions = simulated(400, 2)
+    labels = draw(combine(predictions, np.array([1.0, 0.0])))
+    for i, name in enumerate("ab"):
+        save_predictions(table(predictions[:, i], labels=labels), tmp_path / f"{name}.parquet")
+    files = ["--predictions", "a.parquet", "b.parquet", "--output_file", "out.csv"]
+    ensemble(*files, "--weights", "3", "1", cwd=tmp_path)
+    submission = pd.read_csv(tmp_path / "out.csv")
+    assert list(submission["id"]) == [f"b{i}" for i in range(400)]
+    assert np.allclose(submission[PROBABILITIES], combine(predictions, np.array([0.75, 0.25])))
+
+    output = ensemble(*files, "--fit_on", "a.parquet", "b.parquet", cwd=tmp_path)
+    assert "log loss on 400 battles of 200 groups" in output
+    first = float(output.split("weights: [")[1].split(",")[0])
+    assert first > 0.8
+    assert np.allclose(
+        pd.read_csv(tmp_path / "out.csv")[PROBABILITIES], combine(predictions, np.array([first, 1 - first])), atol=1e-3
+    )
+
+
+def test_files_that_do_not_belong_together(tmp_path):
+    p = simulated(4, 2)
+    complete, less = table(p[:, 0]), table(p[:3, 1])
+    battles, predictions = stack_predictions(["a", "less"], [complete, less])
+    check_coverage(["a", "less"], battles, predictions, np.array([1.0, 0.0]))
+    with pytest.raises(ValueError, match="less: 1 of 4 ids are missing, the first b3"):
+        check_coverage(["a", "less"], battles, predictions, np.array([0.5, 0.5]))
+    with pytest.raises(ValueError) as error:
+        stack_predictions(["a", "odd", "more"], [less, table(p[:, 1], ids=["b0", "b1", "b1", "x"]), complete])
+    for problem in (
+        "odd: 1 duplicate ids, the first b1",
+        "odd: 1 ids are not in a, the first x",
+        "more: 1 ids are not in a, the first b3",
+    ):
+        assert problem in str(error.value)
+    (tmp_path / "bad.parquet").write_text("id")
+    with pytest.raises(ValueError, match="bad.parquet: not a predictions file"):
+        load_predictions(tmp_path / "bad.parquet")
+
+    wrong = ["--weights", "1", "1", "--orders", "ab", "--longest", "0.5", "--output_file", "out.csv"]
+    output = ensemble("--predictions", "a.parquet", "b.parquet", *wrong, cwd=tmp_path, fails=True)
+    assert "2 problems" in output and "orders: 1 for 2 members" in output and "give both or neither" in output
+    assert "Traceback" not in output
+
+
+def test_from_adapters_to_a_submission_in_one_command(tmp_path):
+    """Both submissions of the reference solution with tiny judges, two of them on one base."""
+    base = build_base(tmp_path / "models" / "one")
+    build_base(tmp_path / "models" / "two", seed=1)
+    for i, (name, model) in enumerate(
+        (("gemma-2-9b", base), ("llama-3.1-8b", base), ("gemma-2-2b", tmp_path / "models" / "two"))
+    ):
+        build_judge(model, tmp_path / "runs" / name, seed=i)
+    battles = make_battles(20, seed="test")
+    write_votes(tmp_path / "test.csv", battles)
+    judges = {
+        name: Judge.from_pretrained(tmp_path / "runs" / name, str(tmp_path / "models" / model))
+        for name, model in (("gemma-2-9b", "one"), ("llama-3.1-8b", "one"), ("gemma-2-2b", "two"))
+    }
+    tables = {name: judge.predict_dataset(battles, tta="swap", progress=False) for name, judge in judges.items()}
+    p = {
+        (name, order): t.loc[t["order"] == order, PROBABILITIES].to_numpy()
+        for name, t in tables.items()
+        for order in ("ab", "ba")
+    }
+    g, l1, l2, small = (
+        p["gemma-2-9b", "ab"], p["llama-3.1-8b", "ab"], p["llama-3.1-8b", "ba"], p["gemma-2-2b", "ab"],
+    )  # fmt: skip
+    lengths = tables["gemma-2-9b"].loc[lambda t: t["order"] == "ab", "num_tokens"].to_numpy()
+    ranks = np.empty(20, dtype=int)
+    ranks[sorted(range(20), key=lambda i: (-lengths[i], battles[i]["id"]))] = np.arange(20)
+    for name, num_longest, expected in (
+        ("submission-1.yaml", 10, 0.55 * g + 0.40 * l1 + 0.05 * small),
+        ("submission-2.yaml", 2, 0.50 * g + 0.25 * l1 + 0.25 * l2),
+    ):
+        ensemble(name, "--test_file", "test.csv", "--output_file", "out.csv", cwd=tmp_path)
+        longest = (ranks < num_longest)[:, None]
+        submission = pd.read_csv(tmp_path / "out.csv")
+        assert list(submission["id"]) == [battle["id"] for battle in battles]
+        assert np.allclose(submission[PROBABILITIES], np.where(longest, expected, 0.55 * g + 0.45 * l1), atol=1e-5)
+        assert not (tmp_path / "out.csv.shards").exists()
+
+
+def test_members_are_named_like_any_adapter(tmp_path):
+    """A folder and a zip archive; all that are missing are reported before anything is predicted."""
+    base = build_base(tmp_path / "models" / "tiny")
+    one = build_judge(base, tmp_path / "one")
+    make_archive(tmp_path / "two", "zip", build_judge(base, tmp_path / "unpacked", seed=2))
+    battles = make_battles(3, seed="test")
+    write_votes(tmp_path / "test.csv", battles)
+    options = ["--weights", "1", "3", "--test_file", "test.csv", "--output_file", "out.parquet"]
+    output = ensemble("--adapter", "one", "two.zip", *options, cwd=tmp_path)
+    assert "Next: lmsys-trl validate --predictions out.parquet" in output
+    judges = [Judge.from_pretrained(folder, str(base)) for folder in (one, tmp_path / "unpacked")]
+    p, q = (judge.predict_dataset(battles, progress=False)[PROBABILITIES].to_numpy() for judge in judges)
+    combined = load_predictions(tmp_path / "out.parquet")
+    assert np.allclose(combined[PROBABILITIES], (p + 3 * q) / 4, atol=1e-6)
+    assert list(combined["winner"]) == [winner_of(battle["vote"]) for battle in battles]
+    output = ensemble("--adapter", "none", "three.zip", *options, cwd=tmp_path, fails=True)
+    assert "2 problems" in output and "adapter none: " in output and "adapter three.zip: " in output
+    output = ensemble("--adapters", "one", "two.zip", *options, cwd=tmp_path, fails=True)
+    assert "adapters: was renamed. Use adapter" in output
+
+
+def test_adapters_share_a_base(tmp_path):
+    base, other = build_base(tmp_path / "one"), build_base(tmp_path / "two", seed=1)
+    folders = [build_judge(b, tmp_path / f"judge{i}", seed=i) for i, b in enumerate((base, base, other))]
+    battles = make_battles(4)
+    alone = [Judge.from_pretrained(f, str(base)).predict_battles(battles, progress=False) for f in folders[:2]]
+    first = Judge.from_pretrained(folders[0], str(base))
+    second = Judge.from_pretrained(folders[1], str(base), share_base_with=first)
+    assert second.model is first.model
+    for judge, expected in ((second, alone[1]), (first, alone[0]), (second, alone[1])):  # in any order
+        for a, b in zip(judge.predict_battles(battles, progress=False), expected, strict=True):
+            assert a["winner_model_a"] == pytest.approx(b["winner_model_a"], abs=1e-6)
+    assert abs(alone[0][0]["winner_model_a"] - alone[1][0]["winner_model_a"]) > 1e-3
+    with pytest.raises(ValueError, match="not that of the judge to share with"):
+        Judge.from_pretrained(folders[2], str(other), share_base_with=first)

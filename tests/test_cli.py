@@ -1,0 +1,122 @@
+"""The command `lmsys-trl`, as users type it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers.run import REPOSITORY
+
+from lmsys_trl.cli import COMMANDS, LAUNCHED, accelerate_configs, recipe_scripts
+
+VERBS = sorted(recipe_scripts())
+HEAVY = {
+    "accelerate",
+    "datasets",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+    "torch",
+    "transformers",
+    "trl",
+}
+
+
+def lmsys_trl(*words, cwd):
+    """Run the command; returns its exit status and its output."""
+    result = subprocess.run(
+        [sys.executable, "-m", "lmsys_trl.cli", *map(str, words)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    return result.returncode, result.stdout + result.stderr
+
+
+def test_all_verbs_are_listed(tmp_path):
+    status, output = lmsys_trl("--help", cwd=tmp_path)
+    assert status == 0 and all(f"\n  {verb} " in output for verb in (*VERBS, *COMMANDS))
+    assert {"sft", "predict", "validate", "prepare", "check", "push"} <= set(VERBS) >= set(LAUNCHED)
+    assert lmsys_trl(cwd=tmp_path)[1] == output
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_and_typos_need_no_heavy_imports(verb, tmp_path):
+    """Seconds depend on the machine; what is imported does not."""
+    code = (
+        "import runpy, sys\n"
+        "for words in (['--help'], ['--no_such_key', '1']):\n"
+        "    sys.argv[1:] = words\n"
+        "    try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "    except SystemExit as end: print('exit:', end)\n"
+        f"print('imported:', sorted({HEAVY} & sys.modules.keys()))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.argv = sys.argv[1:]\n{code}", recipe_scripts()[verb]],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert result.stdout.endswith("imported: []\n"), result.stdout + result.stderr
+    assert f"usage: lmsys-trl {verb}" in result.stdout and "exit: 0" in result.stdout
+    assert f"exit: {verb}.py: " in result.stdout and "no_such_key: unknown key" in result.stdout
+
+
+def test_a_typo_is_reported_before_accelerate_starts(tmp_path):
+    status, output = lmsys_trl("sft", "gemma.yaml", "--learning_rat", "1", "--lora_r", "x", cwd=tmp_path)
+    assert status == 1 and "learning_rat: unknown key in the command line. Did you mean learning_rate?" in output
+    assert "lora_r: input should be a valid integer" in output and "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sfd"], "there is no such verb. Did you mean sft?"),
+        (["sft", "no.yaml"], "there is no configuration file 'no.yaml'"),
+        (["sft", "--accelerate_config", "gpu"], "there is no file gpu, and the shipped ones are cpu, fsdp"),
+        (["sft", "--accelerate_config"], "accelerate_config: missing its value"),
+        (["copy", "gemma.yaml"], "Copy a shipped YAML"),
+        (["copy", "no.yaml", "x.yaml"], "there is no configuration file 'no.yaml'"),
+    ],
+)
+def test_mistakes(words, message, tmp_path):
+    status, output = lmsys_trl(*words, cwd=tmp_path)
+    assert status == 1 and message in output and "Traceback" not in output
+
+
+def test_recipes_are_listed_copied_and_used(tmp_path):
+    _, listing = lmsys_trl("recipes", cwd=tmp_path)
+    names = [path.name for path in (REPOSITORY / "recipes").glob("*/*.yaml")]
+    assert all(f"\n{name} " in listing for name in names)
+    gemma = next(line for line in listing.splitlines() if line.startswith("gemma.yaml"))
+    assert "google/gemma-2-9b-it" in gemma and "4-bit LoRA r 32, 2200 tokens" in gemma and "GPU" in gemma
+    status, output = lmsys_trl("copy", "gemma.yaml", "mine.yaml", cwd=tmp_path)
+    assert status == 0 and "lmsys-trl sft mine.yaml" in output
+    assert (tmp_path / "mine.yaml").read_text() == (REPOSITORY / "recipes" / "sft" / "gemma.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text((tmp_path / "mine.yaml").read_text() + "lora_rank: 4\n")
+    status, output = lmsys_trl("copy", "gemma.yaml", "mine.yaml", cwd=tmp_path)
+    assert status == 1 and "mine.yaml exists already" in output
+    _, output = lmsys_trl("sft", "mine.yaml", cwd=tmp_path)
+    assert "lora_rank: unknown key in mine.yaml" in output
+
+
+def test_versions_for_a_bug_report(tmp_path):
+    _, output = lmsys_trl("env", cwd=tmp_path)
+    assert {"python", "lmsys-trl", "torch", "transformers", "trl", "peft"} <= {
+        line.split()[0] for line in output.splitlines()
+    }
+
+
+def test_accelerate_configs_by_name_and_by_path(tmp_path):
+    """The recipe runs under accelerate: what it says of its missing data comes from a started script."""
+    assert "multi_gpu" in accelerate_configs()
+    votes = tmp_path / "none.csv"
+    words = ["predict", "--adapter", tmp_path, "--test_file", votes, "--output_file", tmp_path / "out.csv"]
+    for config in ("cpu", REPOSITORY / "accelerate_configs" / "cpu.yaml"):
+        status, output = lmsys_trl(*words, f"--accelerate_config={config}", cwd=tmp_path)
+        assert status != 0 and "predict.py: " in output and "there is no such file" in output, output
+        assert "The following values were not passed to" not in output

@@ -1,0 +1,262 @@
+import copy
+import logging
+
+import pytest
+import torch
+from datasets import Dataset, DatasetDict
+from helpers.models import build_tokenizer, make_trainer
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
+from transformers import trainer_utils
+
+from lmsys_trl.data.schema import BATTLE_FEATURES
+from lmsys_trl.data.synthetic import make_battles
+from lmsys_trl.encoding.batching import pack_padding_free, pad_left, token_batches
+from lmsys_trl.errors import UserError
+from lmsys_trl.models.base import load_base
+from lmsys_trl.options import JudgeConfig
+from lmsys_trl.terminal import set_up_logging
+from lmsys_trl.training.config import TrainingConfig
+from lmsys_trl.training.run import align_special_tokens, encode_splits, log_validation_loss, select_training_data
+
+
+def adapter(trainer):
+    return {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
+
+
+def plain_loss(trainer):
+    """Cross-entropy of the answers in plain torch: an example at a time, no padding, all logits."""
+    losses = []
+    for example in trainer.train_dataset:
+        logits = trainer.model(input_ids=torch.tensor([example["input_ids"]])).logits[0, :-1]
+        losses.append(cross_entropy(logits, torch.tensor(example["labels"][1:]), reduction="mean"))
+    return torch.stack(losses).mean()
+
+
+def test_the_loss_is_that_of_plain_torch(base, tmp_path):
+    trainer = make_trainer(base, tmp_path, per_device_train_batch_size=8)
+    trainer.model.eval()
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
+    with torch.no_grad():
+        loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=torch.tensor(16))
+        alone = trainer.compute_loss(trainer.model, dict(batch))
+        assert loss.item() == pytest.approx(plain_loss(trainer).item(), rel=1e-5)
+        assert alone.item() == pytest.approx(loss.item(), rel=1e-6)
+
+
+def test_packed_examples_do_not_attend_to_each_other(base, tmp_path):
+    """As under flash attention, which does not run on a CPU: there a mask does its work."""
+    trainer = make_trainer(base, tmp_path)
+    trainer.model.eval()
+    parameters = [p for p in trainer.model.parameters() if p.requires_grad]
+
+    def gradient(loss):
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
+
+    votes = torch.tensor(trainer.train_dataset["votes"][:])
+    batch = {**pack_padding_free(list(trainer.train_dataset)), "votes": votes, "ids": trainer.train_dataset["id"]}
+    one_text = {**batch, "position_ids": torch.arange(batch["input_ids"].shape[1]).unsqueeze(0)}
+    assert batch["input_ids"].shape == (1, sum(trainer.train_dataset["length"]))
+    expected = gradient(plain_loss(trainer))
+    assert (gradient(trainer.compute_loss(trainer.model, dict(batch))) - expected).norm() <= 1e-5 * expected.norm()
+    assert (gradient(trainer.compute_loss(trainer.model, one_text)) - expected).norm() > 1e-2 * expected.norm()
+
+
+def test_the_step_is_the_same_in_any_shape(base, tmp_path):
+    """The step of SGD with learning rate 1 is the gradient."""
+    trainer = make_trainer(base, tmp_path / "plain")
+    before = adapter(trainer)
+    trainer.model.train()
+    plain_loss(trainer).backward()
+    expected = {name: p.grad for name, p in trainer.model.named_parameters() if p.requires_grad}
+    for size, batches, sampling in (
+        (8, 1, "random"), (1, 8, "random"), (3, 3, "random"), (8, 1, "batch_rebalance"), (2, 4, "batch_rebalance"),
+    ):  # fmt: skip
+        trainer = make_trainer(
+            base,
+            tmp_path / f"{sampling}{size}x{batches}",
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=batches,
+            train_sampling_strategy=sampling,
+        )
+        trainer.train()
+        for name, gradient in expected.items():
+            step = before[name] - adapter(trainer)[name]
+            assert (step - gradient).norm() <= 1e-5 * gradient.norm() + 1e-8, name
+
+
+def test_adapters_move_and_the_base_does_not(base, tmp_path):
+    trainer = make_trainer(base, tmp_path, max_steps=3, logging_steps=1, optim="adamw_torch", learning_rate=1e-2)
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.train()
+    for name, parameter in trainer.model.named_parameters():
+        moved = not torch.equal(parameter, before[name])
+        assert moved == ("lora_" in name), name
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    assert len(losses) == 3 and all(loss > 0 for loss in losses)
+
+
+def test_padding():
+    batch = pad_left(
+        [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, {"input_ids": [8], "labels": [-100]}], pad_token_id=0
+    )
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [0, 0, 8]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2], [0, 0, 0]]
+    assert batch["labels"].tolist() == [[-100, 6, 7], [-100, -100, -100]]
+
+
+@given(lengths=st.lists(st.integers(1, 50)), max_tokens=st.integers(1, 200))
+def test_batches_hold_every_example_once_within_the_budget(lengths, max_tokens):
+    batches = token_batches(lengths, max_tokens)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= max_tokens
+
+
+def test_letters_alone_and_smoothing_are_those_of_plain_torch(base, tmp_path):
+    for options in ({"loss": "letters"}, {"loss": "letters", "label_smoothing": 0.1}, {"label_smoothing": 0.1}):
+        trainer = make_trainer(base, tmp_path, **options)
+        trainer.model.eval()
+        letters = trainer.letters
+        losses = []
+        for example in trainer.train_dataset:
+            logits = trainer.model(input_ids=torch.tensor([example["input_ids"]])).logits[0]
+            letter, end = example["labels"][-2:]
+            smooth = options.get("label_smoothing", 0.0)
+            if "loss" in options:
+                log_p = logits[-3][letters].log_softmax(-1)
+                targets = torch.full((3,), smooth / 3)
+                targets[letters.index(letter)] += 1 - smooth
+                losses.append(-(targets * log_p).sum())
+            else:
+                log_p = logits[-3:-1].log_softmax(-1)
+                hard = -(log_p[0, letter] + log_p[1, end]) / 2
+                losses.append((1 - smooth) * hard - smooth * log_p.mean())
+        batch = trainer.data_collator(list(trainer.train_dataset))
+        with torch.no_grad():
+            loss = trainer.compute_loss(trainer.model, dict(batch))
+        assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
+
+
+def test_both_orders_of_a_battle_are_in_the_same_batch(base, tmp_path):
+    trainer = make_trainer(base, tmp_path, swap="paired", per_device_train_batch_size=2)
+    single = make_trainer(base, tmp_path, swap="all").train_dataset
+    for batch in trainer.get_train_dataloader():
+        assert len(batch["ids"]) == 2 and len(batch["input_ids"]) == 4
+        for i, battle_id in enumerate(batch["ids"]):
+            orders = [example["input_ids"] for example in single if example["id"] == battle_id]
+            assert len(orders) == 2
+            for j, expected in enumerate(orders, 2 * i):
+                assert batch["input_ids"][j][batch["attention_mask"][j].bool()].tolist() == expected
+
+
+def test_evaluation_keeps_the_letters_only(base, tmp_path):
+    trainer = make_trainer(base, tmp_path, per_device_eval_batch_size=3)
+    metrics = trainer.evaluate()
+    losses = []
+    for example in trainer.eval_dataset:
+        with torch.no_grad():
+            logits = trainer.model(input_ids=torch.tensor([example["input_ids"]])).logits[0, -3][trainer.letters]
+        losses.append(-logits.log_softmax(-1)[trainer.letters.index(example["labels"][-2])])
+    assert metrics["eval_log_loss"] == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
+    assert trainer.predict(trainer.eval_dataset).predictions.shape == (8, 3)
+
+
+def test_speed_is_logged(base, tmp_path):
+    trainer = make_trainer(
+        base, tmp_path, max_steps=4, logging_steps=2, battles_per_step=4, per_device_train_batch_size=2
+    )
+    trainer.train()
+    log = next(log for log in trainer.state.log_history if "loss" in log)
+    assert trainer.args.gradient_accumulation_steps == 2
+    assert log["tokens_per_second"] > 0 and log["examples_per_second"] > 0 and 0 <= log["padding"] < 0.5
+    assert log["minutes_left"] >= 0
+
+
+@pytest.mark.parametrize("poison", [float("nan"), 1e6])
+def test_a_loss_that_is_not_a_number_or_explodes_stops_the_run_by_name(base, tmp_path, poison):
+    trainer = make_trainer(
+        base, tmp_path, max_steps=3, per_device_train_batch_size=2, train_sampling_strategy="sequential"
+    )
+    ids = trainer.train_dataset["id"]
+
+    def poisoned(module, inputs, output):
+        if trainer.state.global_step == 1:
+            output *= poison
+        return output
+
+    trainer.model.get_output_embeddings().register_forward_hook(poisoned)
+    with pytest.raises(UserError, match=f"step 2: the loss is .* on battles {ids[2]}, {ids[3]}"):
+        trainer.train()
+
+
+def test_mistakes_in_steps_and_checkpoints():
+    with pytest.raises(UserError, match="battles_per_step: 5 is not a multiple of 2"):
+        TrainingConfig(battles_per_step=5, per_device_train_batch_size=2, use_cpu=True, bf16=False)
+    with pytest.raises(UserError, match="save_total_limit"):
+        TrainingConfig(save_total_limit=1, use_cpu=True, bf16=False)
+    with pytest.raises(UserError, match="2 problems:"):
+        TrainingConfig(save_total_limit=1, battles_per_step=9, use_cpu=True, bf16=False)
+
+
+@pytest.mark.parametrize("strategy", ["no", "steps"])
+def test_the_validation_loss_is_logged_once_and_disturbs_nothing(base, tmp_path, capsys, strategy):
+    set_up_logging()
+    evaluation = {} if strategy == "no" else {"eval_strategy": "steps", "eval_steps": 1}
+    trainer = make_trainer(base, tmp_path, num_battles=7, per_device_train_batch_size=2, **evaluation)
+    trainer.train()
+    before, log_history = adapter(trainer), list(trainer.state.log_history)
+    log_validation_loss(trainer)
+    reported = [line for line in capsys.readouterr().out.splitlines() if line.startswith("validation: ")]
+    expected = trainer.evaluate()
+    line = (
+        f"validation: log loss {expected['eval_log_loss']:.4f}, accuracy {expected['eval_accuracy']:.1%} on 7 battles"
+    )
+    assert reported == ([line] if strategy == "no" else [])
+    assert trainer.state.log_history[: len(log_history)] == log_history
+    assert all(torch.equal(before[name], p) for name, p in adapter(trainer).items())
+
+
+def test_a_resumed_run_ends_with_the_same_adapter(base, tmp_path):
+    """From a checkpoint, with the validation loss logged at the end of one of them."""
+    options = {"max_steps": 4, "save_steps": 2, "save_strategy": "steps", "per_device_train_batch_size": 2}
+    trainer = make_trainer(base, tmp_path, **options)
+    trainer.train()
+    log_validation_loss(trainer)
+    resumed = make_trainer(base, tmp_path / "resumed", **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert all(torch.equal(p, adapter(resumed)[name]) for name, p in adapter(trainer).items())
+
+
+def test_special_tokens_are_aligned_without_a_notice(base, caplog, monkeypatch):
+    """As the Trainer would, which has nothing to say afterwards."""
+    tokenizer, model = build_tokenizer(), load_base(base, "float32")
+    model.config.pad_token_id, model.config.eos_token_id, model.generation_config.eos_token_id = 7, [8, 9], [9]
+    unaligned = copy.deepcopy(model)
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    with caplog.at_level(logging.INFO, "transformers"):
+        align_special_tokens(model, tokenizer)
+        assert "PAD/BOS/EOS" not in caplog.text
+        trainer_utils.align_special_tokens(model, tokenizer)
+        assert "PAD/BOS/EOS" not in caplog.text
+        trainer_utils.align_special_tokens(unaligned, tokenizer)
+        assert "PAD/BOS/EOS" in caplog.text
+    assert model.config.to_dict() == unaligned.config.to_dict()
+    assert model.generation_config.to_dict() == unaligned.generation_config.to_dict()
+
+
+def test_splits_without_examples(tokenizer):
+    battles = [{name: battle.get(name) for name in BATTLE_FEATURES} for battle in make_battles(3)]
+    unlabelled = Dataset.from_list([{**battle, "vote": None} for battle in battles], features=BATTLE_FEATURES)
+    tied = [{**battle, "vote": [0.5, 0.5, 0.0]} for battle in battles]
+    labelled = Dataset.from_list(tied, features=BATTLE_FEATURES)
+    judge_config, options = JudgeConfig("data"), {"use_cpu": True, "bf16": False, "max_length": 700}
+    training = TrainingConfig(**options)
+    with pytest.raises(UserError, match="none of its 3 training battles has a vote or teachers"):
+        encode_splits({"train": unlabelled}, tokenizer, judge_config, training)
+    splits = select_training_data(DatasetDict(train=labelled, validation=labelled), judge_config)
+    assert encode_splits(splits, tokenizer, judge_config, training).keys() == {"train"}
+    with pytest.raises(UserError, match="eval_strategy: the data set has no validation battles"):
+        encode_splits(splits, tokenizer, judge_config, TrainingConfig(eval_strategy="epoch", **options))
