@@ -76,7 +76,7 @@ def run_verb(verb: str, words: list[str]) -> None:
     if "--help" in words or "-h" in words:
         print(render_help(script, classes, everything="all" in words))
         return
-    if verb != "check":  # which reports these problems with all others
+    if launcher:  # accelerate takes seconds to start; a recipe alone reports problems as fast
         raise_problems(read_config(*classes, argv=words, load=False, script=script).problems)
     os.execv(sys.executable, [sys.executable, *launcher, str(script), *words])
 

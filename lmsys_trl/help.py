@@ -33,8 +33,8 @@ def render_help(script: Path, classes: Iterable[type | str], everything: bool = 
     lines = [recipe_docstring(script), "", f"usage: {command} [FILE.yaml] [--key value ...]", ""]
     inherited = any(isinstance(key.owner, str) for key in keys.values())
     if inherited and not everything:
-        shown = [keys[name] for name in COMMON_KEYS if name in keys]
-        shown = [key for key in keys.values() if key.default is REQUIRED and key not in shown] + shown
+        first = [key for key in keys.values() if key.default is REQUIRED or _is_of_the_recipe(key)]
+        shown = [*first, *(keys[name] for name in COMMON_KEYS if name in keys and keys[name] not in first)]
         lines += ["The keys that are set most, in a YAML or on the command line:", *_render(shown, width, brief=True)]
         lines += ["", f"--help all lists all {len(keys)} keys."]
         return "\n".join(lines)
@@ -47,6 +47,13 @@ def render_help(script: Path, classes: Iterable[type | str], everything: bool = 
 def recipe_docstring(script: Path) -> str:
     """A recipe's docstring, without running it."""
     return (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or "").strip()
+
+
+def _is_of_the_recipe(key: Key) -> bool:
+    """Whether a recipe defines the key itself, besides those that it shares with others."""
+    if isinstance(key.owner, str) or key.owner.__module__.startswith("lmsys_trl."):
+        return False
+    return key.name in key.owner.__annotations__
 
 
 def _render(keys: Iterable[Key], width: int, brief: bool = False) -> list[str]:

@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def set_up_logging() -> None:
     logger.handlers = [TerminalHandler()]
     logger.setLevel(logging.INFO if is_main else logging.ERROR)
     logger.propagate = False
+    # peft reads an attribute of transformers by its deprecated name; nobody can act on it here.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
 def run_recipe(main: Callable[[], None]) -> None:

@@ -11,7 +11,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lmsys_trl.config import parse_config
+from lmsys_trl.config import parse_config, read_config
+from lmsys_trl.errors import raise_problems
 from lmsys_trl.options import MODEL_CONFIG, TRAINING_CONFIG, JudgeConfig
 from lmsys_trl.preflight.command import log_findings, read_recipe, recipes_to_check, without_option
 from lmsys_trl.terminal import logger, run_recipe, suggest_next
@@ -37,6 +38,8 @@ def main():
     if {"--help", "-h"} & set(sys.argv):
         parse_config(*CONFIGS)
     names, options = recipes_to_check(sys.argv[1:])
+    if len(names) > 1:  # a typo on the command line would be a problem of each
+        raise_problems(read_config(*CONFIGS, argv=options, load=False).problems)
 
     # Imported now: what takes seconds must not delay --help.
     from lmsys_trl.preflight.launch import find_compatible, read_accelerate_configs

@@ -182,6 +182,8 @@ def _tokenized_turns(battles: list[dict], tokenizer: PreTrainedTokenizerBase) ->
 
 
 def _tokenize(texts: list[str], tokenizer: PreTrainedTokenizerBase, **options):
+    if not texts:  # which the tokenizer does not accept
+        return {"input_ids": [], "offset_mapping": []}
     return tokenizer(
         texts,
         add_special_tokens=False,

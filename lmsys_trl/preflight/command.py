@@ -30,7 +30,7 @@ def read_recipe(name: str, options: Sequence[str], classes: Sequence[type | str]
     try:
         return read_config(*classes, argv=[name, *options])
     except UserError as error:
-        return Parsed(None, {}, error.problems)
+        return Parsed((), {}, error.problems)
 
 
 def without_option(words: Sequence[str], name: str) -> list[str]:

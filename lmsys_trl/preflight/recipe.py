@@ -192,8 +192,6 @@ def check_examples(
         tokenizer = load_tokenizer(str(folder), pad_token)
     except UserError as error:
         return "", error.problems
-    except UserError as error:
-        return "", error.problems
     except (ValueError, OSError) as error:
         return "", [line for line in str(error).splitlines() if line.strip()]
     problems = []

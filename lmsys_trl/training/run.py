@@ -27,7 +27,7 @@ from ..predictions.baselines import save_features
 from ..terminal import logger
 from .config import TrainingConfig
 from .teachers import exclude_fold, join_teachers
-from .trainer import JudgeTrainer, ignore_peft_warning
+from .trainer import JudgeTrainer
 
 
 def select_training_data(splits: DatasetDict, config: JudgeConfig) -> dict[str, Dataset]:
@@ -151,8 +151,7 @@ def load_model(
     model = load_base(base, model_config.dtype, model_config.attn_implementation, judge_file.precision["quantization"])
     if adapter is None:
         return model
-    with ignore_peft_warning():
-        return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+    return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
 
 
 def align_special_tokens(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -2,9 +2,6 @@
 
 import signal
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from accelerate import PartialState
@@ -48,15 +45,14 @@ class JudgeTrainer(SFTTrainer):
             }
             return {**batch, **targets, "ids": ids}
 
-        with ignore_peft_warning():
-            super().__init__(
-                model,
-                *args,
-                processing_class=processing_class,
-                data_collator=collate,
-                compute_metrics=_letter_metrics,
-                **kwargs,
-            )
+        super().__init__(
+            model,
+            *args,
+            processing_class=processing_class,
+            data_collator=collate,
+            compute_metrics=_letter_metrics,
+            **kwargs,
+        )
         letters = letter_ids(processing_class)
         self.letters = [letters[winner] for winner in WINNERS]
         self.add_callback(_StopOnSigterm())
@@ -133,14 +129,6 @@ class JudgeTrainer(SFTTrainer):
         self._num_examples += num_examples
         self._num_tokens += int(attention_mask.sum())
         self._num_padded_tokens += attention_mask.numel()
-
-
-@contextmanager
-def ignore_peft_warning() -> Iterator[None]:
-    """Silence the one warning that peft causes when it wraps a model: it reads an attribute by its deprecated name."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        yield
 
 
 class _StopOnSigterm(TrainerCallback):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsys_trl.battle import WINNERS, vote_for
-from lmsys_trl.encoding.examples import IGNORED, battles_to_conversations, encode_battle
+from lmsys_trl.encoding.examples import IGNORED, battles_to_conversations, encode_battle, encode_battles
 from lmsys_trl.encoding.template import INSTRUCTION, OPTIONS
 from lmsys_trl.encoding.tokenizer import check_tokenizer, load_tokenizer, rendered_template
 from lmsys_trl.encoding.turns import truncate_lengths
@@ -199,6 +199,10 @@ def test_no_room_is_an_error(tokenizer):
     for vote in ([0.5, 0.25], [1.0, 1.0, 0.0], [1.5, -0.5, 0.0], "tie"):
         with pytest.raises(UserError, match="battle 1: vote .* expected the fractions of model_a, model_b, tie"):
             encode_battle({**TWO_TURNS, "vote": vote}, tokenizer, max_length=1000)
+
+
+def test_no_battles(tokenizer):
+    assert encode_battles([], tokenizer, 700) == battles_to_conversations([], tokenizer, 700) == []
 
 
 def test_a_lone_surrogate_is_replaced(tokenizer):
