@@ -1,9 +1,9 @@
 """
 A battle: one conversation, two models' answers, and a vote.
 
-A battle is a `dict` with `id`, `prompt`, `response_a` and `response_b` (lists with one text or None a turn), and `vote`:
-the fractions of A, B and tie, which sum to 1, or None where nobody voted. It may have `source`, `language`, `model_a`,
-`model_b`, `group` and `fold` too. `data/schema.py` has the types.
+A battle is a `dict` with `id`, `prompt`, `response_a` and `response_b` (lists with one text or None a turn), and
+`vote`: the fractions of A, B and tie, which sum to 1, or None where nobody voted. It may have `source`, `language`,
+`model_a`, `model_b`, `group` and `fold` too. `data/schema.py` has the types.
 """
 
 import re

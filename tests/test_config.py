@@ -151,7 +151,7 @@ def test_the_inherited_keys_are_those_of_the_installed_libraries():
 
 @pytest.mark.parametrize(("name", "cls"), [(MODEL_CONFIG, ModelConfig), (TRAINING_CONFIG, TrainingConfig)])
 def test_values_are_checked_alike_before_and_after_the_import(name, cls):
-    """The file's types accept what the class accepts, and a typo or a wrong type is reported by both in equal words."""
+    """Both accept the same values, and report a typo or a wrong type in the same words."""
     assert list(keys_of([name])) == list(keys_of([cls]))
     argv = (
         ["--dtype", "float32"] if cls is ModelConfig else ["--learning_rate", "1e-4", "--report_to", "none", "wandb"]
