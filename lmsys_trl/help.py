@@ -30,7 +30,7 @@ def render_help(script: Path, classes: Iterable[type | str], everything: bool = 
     keys = keys_of(classes)
     width = min(shutil.get_terminal_size((100, 0)).columns, 119)
     command = f"lmsys-trl {script.stem}" if script.resolve().parent.name == "recipes" else f"python {script}"
-    lines = [recipe_docstring(script), "", f"usage: {command} [FILE.yaml] [--key value ...]", ""]
+    lines = [*filter(None, [recipe_docstring(script)]), "", f"usage: {command} [FILE.yaml] [--key value ...]", ""]
     inherited = any(isinstance(key.owner, str) for key in keys.values())
     if inherited and not everything:
         first = [key for key in keys.values() if key.default is REQUIRED or _is_of_the_recipe(key)]
@@ -46,6 +46,8 @@ def render_help(script: Path, classes: Iterable[type | str], everything: bool = 
 
 def recipe_docstring(script: Path) -> str:
     """A recipe's docstring, without running it."""
+    if not script.is_file():  # such as `python -c`
+        return ""
     return (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or "").strip()
 
 

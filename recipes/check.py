@@ -48,9 +48,10 @@ def main():
     recipes = {name: read_recipe(name, options, CONFIGS) for name in names}
     requested = {configs[0].accelerate_config for configs, *_ in recipes.values() if configs} - {None}
     accelerate_configs = read_accelerate_configs(sorted(requested))
-    num_problems, used = 0, set()
+    num_problems = 0
+    used: set[Path] = set()
     for name, (configs, _, problems) in recipes.items():
-        notes = []
+        notes: list[str] = []
         if configs:
             judge, model, training = configs
             notes, found = check_recipe(judge, model, training, judge.tokenizer)

@@ -60,6 +60,7 @@ def main():
     check_out_of_fold(battles, data_fingerprint(battles), judge_files)
     tables = []
     for adapter, judge_file in judge_files.items():
+        assert judge_file.fold is not None  # checked above
         judge = Judge.from_pretrained(adapter, base_model.model_name_or_path, precision_overrides(inference))
         predictions = judge.predict_dataset(
             select_fold(battles, judge_file.fold),

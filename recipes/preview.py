@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from itertools import islice
 
 from lmsys_trl.config import parse_config
@@ -63,7 +64,8 @@ def main():
     else:
         splits = with_votes(select_training_data(load_battles(config.dataset_name), config))
 
-    sys.stdout.reconfigure(errors="backslashreplace")  # whatever the terminal can show
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # whatever the terminal can show
     color, width = sys.stdout.isatty() and not os.environ.get("NO_COLOR"), shutil.get_terminal_size((119, 0)).columns
     first = next(iter(splits))
     for battle in islice(splits[first], config.num_battles):

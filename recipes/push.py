@@ -34,11 +34,12 @@ def main():
     from lmsys_trl.publish.push import push_judge
 
     adapter = resolve_adapter(config.adapter)
-    report: Path | None = Path(config.report) if config.report else adapter / "report"
-    if config.report is None and not report.is_dir():
-        report = None
+    report = Path(config.report) if config.report else adapter / "report"
+    has_report = config.report is not None or report.is_dir()
+    if not has_report:
         logger.info("%s has no report: the card says that there are no results.", adapter)
-    logger.info("Pushed: %s", push_judge(adapter, report, config.hub_model_id, config.hub_private_repo))
+    url = push_judge(adapter, report if has_report else None, config.hub_model_id, config.hub_private_repo)
+    logger.info("Pushed: %s", url)
     suggest_next("predict", "--adapter", config.hub_model_id, "--test_file", "test.csv",
                  "--output_file", "submission.csv")  # fmt: skip
 

@@ -7,7 +7,8 @@ import sys
 import pytest
 from helpers.run import REPOSITORY
 
-from lmsys_trl.cli import COMMANDS, LAUNCHED, accelerate_configs, recipe_scripts
+from lmsys_trl.cli import COMMANDS, LAUNCHED, accelerate_config, recipe_scripts
+from lmsys_trl.config import accelerate_configs
 
 VERBS = sorted(recipe_scripts())
 HEAVY = {
@@ -112,11 +113,17 @@ def test_versions_for_a_bug_report(tmp_path):
 
 
 def test_accelerate_configs_by_name_and_by_path(tmp_path):
-    """The recipe runs under accelerate: what it says of its missing data comes from a started script."""
-    assert "multi_gpu" in accelerate_configs()
-    votes = tmp_path / "none.csv"
-    words = ["predict", "--adapter", tmp_path, "--test_file", votes, "--output_file", tmp_path / "out.csv"]
-    for config in ("cpu", REPOSITORY / "accelerate_configs" / "cpu.yaml"):
-        status, output = lmsys_trl(*words, f"--accelerate_config={config}", cwd=tmp_path)
-        assert status != 0 and "predict.py: " in output and "there is no such file" in output, output
-        assert "The following values were not passed to" not in output
+    shipped = REPOSITORY / "accelerate_configs"
+    assert accelerate_configs() == sorted(path.stem for path in shipped.glob("*.yaml"))
+    assert accelerate_config("multi_gpu") == shipped / "multi_gpu.yaml"
+    (tmp_path / "mine.yaml").write_text("use_cpu: true\n")
+    assert accelerate_config(str(tmp_path / "mine.yaml")) == tmp_path / "mine.yaml"
+    assert accelerate_config(None).stem in ("cpu", "single_gpu")
+
+
+def test_a_recipe_runs_under_accelerate(tmp_path):
+    """What it says of its missing data comes from the started script."""
+    words = ["--adapter", tmp_path, "--test_file", tmp_path / "no.csv", "--output_file", tmp_path / "out.csv"]
+    status, output = lmsys_trl("predict", *words, "--accelerate_config", "cpu", cwd=tmp_path)
+    assert status != 0 and "predict.py: " in output and "there is no such file" in output, output
+    assert "The following values were not passed to" not in output

@@ -38,7 +38,7 @@ from lmsys_trl.encoding.tokenizer import load_tokenizer
 from lmsys_trl.judging.both_orders import encode_for_prediction
 from lmsys_trl.judging.judge import Judge
 from lmsys_trl.predictions.table import PROBABILITIES
-from lmsys_trl.training.run import describe, load_model
+from lmsys_trl.training.run import describe, load_model, lora_config
 from lmsys_trl.training.trainer import JudgeTrainer
 
 TINY = "--tiny" in sys.argv
@@ -132,7 +132,8 @@ class Case:
         """Load the base model as recipes/sft.py does."""
         judge_config, model_config, training = self.configs
         self.judge_file = describe(judge_config, model_config, training, self.base, self.tokenizer)
-        self.model, self.lora = load_model(judge_config, model_config, self.base, self.judge_file)
+        self.lora = lora_config(judge_config, model_config)
+        self.model = load_model(model_config, self.base, self.judge_file, adapter=None)
 
     def prediction_inputs(self) -> list[torch.Tensor]:
         """The token ids of what a judge reads, each of shape `(1, tokens)`."""

@@ -8,9 +8,10 @@ import pandas as pd
 
 from ..artifacts import atomic_write
 from ..battle import WINNERS
+from ..data.columns import WINNER_COLUMNS
 from ..errors import UserError, raise_problems
 
-PROBABILITIES = [f"winner_{winner}" for winner in WINNERS]
+PROBABILITIES = list(WINNER_COLUMNS)  # pandas selects columns by lists
 PREDICTION_COLUMNS = {
     "id": "string",
     "order": "string",  # "ab" as given, "ba" swapped, "mean" of both; always in terms of the battle as given

@@ -59,7 +59,8 @@ class TrainingConfig(SFTConfig):
         # Examples come with input_ids and labels: trl must not truncate them (its max_length drops answers).
         self.dataset_kwargs = {"skip_prepare_dataset": True}
         self.remove_unused_columns = False  # the collator takes what it needs
-        self.dataloader_pin_memory = self.dataloader_pin_memory and not self.use_cpu
+        if self.use_cpu:
+            self.dataloader_pin_memory = False
         super().__post_init__()
         problems = []
         if self.save_total_limit is not None and self.save_total_limit < 2:

@@ -13,7 +13,6 @@ from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.predictions.table import PROBABILITIES
 from lmsys_trl.report import METRICS_VERSION
 
-CPU = ["--config_file", REPOSITORY / "accelerate_configs" / "cpu.yaml"]
 # multi_gpu.yaml as it is, except for the number of processes: without a GPU they talk over gloo.
 TWO = ["--config_file", REPOSITORY / "accelerate_configs" / "multi_gpu.yaml", "--num_processes", 2]
 
@@ -39,7 +38,7 @@ def validate(project, name, *arguments, **options):
 
 
 def test_one_process_or_two_make_the_same_report(project):
-    output, one, predictions = validate(project, "one", "--adapter", "runs/judge", launch=CPU)
+    output, one, predictions = validate(project, "one", "--adapter", "runs/judge")
     assert one["version"] == METRICS_VERSION and one["num_battles"] == 40 and list(one["judges"]) == ["runs/judge"]
     assert one["judges"]["runs/judge"]["num_battles_with_a_training_prompt"] is None  # no features beside this adapter
     assert "dropped tokens" in {row["attribute"] for row in one["slices"]}

@@ -36,4 +36,4 @@ class CalibrationError(evaluate.Metric):
 
     def _compute(self, predictions, references):
         ece, _, debiased = calibration_errors(binned(np.asarray(predictions), np.asarray(references)).sum(axis=0))
-        return {"ece": float(ece), "debiased_ce": float(np.sqrt(max(debiased, 0)))}
+        return {"ece": float(ece), "debiased_ce": max(float(debiased), 0.0) ** 0.5}
