@@ -4,6 +4,7 @@ The command `lmsys-trl`: runs a recipe as a script, through `accelerate launch` 
 Options are checked before anything heavy is imported.
 """
 
+import inspect
 import os
 import platform
 import runpy
@@ -28,19 +29,19 @@ GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 def main() -> None:
     """The entry point."""
     verb, *words = sys.argv[1:] or ["--help"]
+    if verb in ("-h", "--help", "help") and words:  # lmsys-trl help sft
+        verb, words = words[0], ["--help", *words[1:]]
     try:
         if verb in ("-h", "--help", "help"):
             print(overview())
+        elif verb == "--version":
+            print(version("lmsys-trl"))
         elif verb in COMMANDS:
-            print(COMMANDS[verb](*words))
+            print(_run_command(COMMANDS[verb], words))
         else:
             run_verb(verb, words)
     except UserError as error:
         sys.exit(f"lmsys-trl {verb}: {error}")
-    except TypeError as error:
-        if verb not in COMMANDS:
-            raise
-        sys.exit(f"lmsys-trl {verb}: {_summary(COMMANDS[verb])} {error}")
 
 
 def recipe_scripts() -> dict[str, Path]:
@@ -71,10 +72,13 @@ def run_verb(verb: str, words: list[str]) -> None:
     launcher: list[str] = []
     if verb in LAUNCHED:
         config, words = _pop_option(words, "accelerate_config")
-        launcher = ["-m", "accelerate.commands.launch", "--config_file", str(accelerate_config(config))]
+        # quiet: a recipe has said what is wrong, and accelerate's traceback would hide it.
+        launcher = ["-m", "accelerate.commands.launch", "--quiet", "--config_file", str(accelerate_config(config))]
     classes = runpy.run_path(str(script), run_name="recipe")["CONFIGS"]
     if "--help" in words or "-h" in words:
         print(render_help(script, classes, everything="all" in words))
+        if launcher:
+            print(f"\n--accelerate_config NAME: one of {', '.join(accelerate_configs())}, or a path.")
         return
     if launcher:  # accelerate takes seconds to start; a recipe alone reports problems as fast
         raise_problems(read_config(*classes, argv=words, load=False, script=script).problems)
@@ -136,6 +140,17 @@ def env() -> str:
 COMMANDS: dict[str, Callable[..., str]] = {"recipes": recipes, "copy": copy, "env": env}
 
 
+def _run_command(command: Callable[..., str], words: list[str]) -> str:
+    """The output of one of the commands, or its help if it is asked for or the number of words is wrong."""
+    parameters = list(inspect.signature(command).parameters)
+    usage = f"{_summary(command)}\nusage: lmsys-trl {command.__name__} {' '.join(map(str.upper, parameters))}".rstrip()
+    if {"-h", "--help"} & set(words):
+        return usage
+    if len(words) != len(parameters):
+        raise UserError(f"expected {len(parameters)} names, found {len(words)}. {usage}")
+    return command(*words)
+
+
 def _summary(command: Callable) -> str:
     return (command.__doc__ or "").strip().splitlines()[0]
 
@@ -144,7 +159,7 @@ def _pop_option(words: list[str], name: str) -> tuple[str | None, list[str]]:
     """The value of `--name value` or `--name=value`, and the other words."""
     for i, word in enumerate(words):
         if word == f"--{name}":
-            if i + 1 == len(words):
+            if i + 1 == len(words) or words[i + 1].startswith("--"):
                 raise UserError(f"{name}: missing its value")
             return words[i + 1], words[:i] + words[i + 2 :]
         if word.startswith(f"--{name}="):

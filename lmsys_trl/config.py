@@ -95,6 +95,16 @@ def bundled_folder(name: str) -> Path:
     return package / name if (package / name).is_dir() else package.parent / name
 
 
+def find_model_folder(name_or_path: str) -> Path | None:
+    """The local folder that a base model's name means, or None if it is a name on the Hub."""
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    # A relative path such as models/SmolLM2-135M-Instruct means a checkout's folder in any working directory.
+    beside_package = bundled_folder("recipes").parent / path
+    return beside_package if (beside_package / "config.json").is_file() else None
+
+
 def accelerate_configs() -> list[str]:
     """The names of the accelerate configs that are shipped."""
     return sorted(path.stem for path in bundled_folder("accelerate_configs").glob("*.yaml"))
@@ -114,9 +124,9 @@ def find_accelerate_config(name: str) -> Path:
         return Path(name)
     path = bundled_folder("accelerate_configs") / f"{name.removesuffix('.yaml')}.yaml"
     if Path(name).name != name or not path.is_file():  # of my/fsdp.yaml the folder must not be ignored
-        raise UserError(
-            f"accelerate_config: there is no file {name}, and the shipped ones are {', '.join(accelerate_configs())}"
-        )
+        nearest = get_close_matches(name, accelerate_configs(), n=1)
+        hint = f"Did you mean {nearest[0]}?" if nearest else f"The shipped ones are {', '.join(accelerate_configs())}"
+        raise UserError(f"accelerate_config: there is no file {name!r}. {hint}")
     return path
 
 
@@ -148,6 +158,8 @@ def _check_all(keys: dict[str, Key], config_file: Path | None, options: dict, pr
                     given[name] = _check(value, keys[name])
                 except ValueError as error:
                     problem = f"{error} in {where}, found {value!r}"
+                    if value in (True, "") and where == "the command line":
+                        problem = "missing its value on the command line"
             if problem is not None:
                 problems.append(f"{name}: {problem}")
                 refused |= {name, RENAMED.get(name)}
@@ -181,7 +193,11 @@ def _check(value, key: Key):
         except ValidationError as failure:
             errors.append(failure)
     else:
+        if isinstance(value, list) and "list" not in str(key.type):
+            raise ValueError("takes one value")
         raise ValueError(" or ".join(dict.fromkeys(map(_format_error, errors[0].errors()))))
+    if value == "" or (isinstance(value, list) and value and "" in value):
+        raise ValueError("input should not be empty")
     if isinstance(value, bool) and not isinstance(checked, bool):
         raise ValueError("input should not be true or false")
     if key.choices and checked not in key.choices:
@@ -220,22 +236,48 @@ def _split_argv(argv: list[str], script: Path, problems: list[str]) -> tuple[Pat
 
 
 def find_yaml(name: str, script: Path) -> Path:
-    """A YAML by its path, or one of those in the folders beside a recipe by its name."""
+    """
+    A YAML by its path, or a shipped one by its name.
+
+    Args:
+        name (`str`): A path or a name.
+        script (`Path`): The recipe that it is for. Those of sft.py are for all recipes that have none of their own.
+
+    Raises:
+        UserError: If there is none, or it is for another recipe.
+    """
     if Path(name).is_file():
         return Path(name)
-    shipped = {path.name: path for path in sorted(script.resolve().parent.glob("*/*.yaml"))}
+    folder = script.resolve().parent
+    shipped = {path.name: path for path in sorted(folder.glob("*/*.yaml"))}
     if name not in shipped:
-        raise UserError(
-            f"there is no configuration file {name!r}, neither as a path nor among the shipped ones: "
-            f"{', '.join(shipped)}"
-        )
+        nearest = get_close_matches(name, shipped, n=1)
+        hint = f"Did you mean {nearest[0]}?" if nearest else f"The shipped ones are {', '.join(shipped)}"
+        raise UserError(f"there is no configuration file {name!r}. {hint}")
+    verb = script.stem if (folder / script.stem).is_dir() else "sft"
+    if shipped[name].parent.name != verb and script.is_file():
+        raise UserError(f"{name} is for lmsys-trl {shipped[name].parent.name}")
     return shipped[name]
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [self.construct_object(key) for key, _ in node.value]
+        for (key, _), name in zip(node.value, names, strict=True):
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {name} is given twice", key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _read_yaml(path: Path) -> dict:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        with path.open(encoding="utf-8") as file:
+            values = yaml.load(file, _UniqueKeys) or {}
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a YAML file in UTF-8: {error}. Save it as UTF-8") from error
+    except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected lines of `key: value`")

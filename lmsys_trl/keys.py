@@ -109,7 +109,7 @@ def _describe(field: dataclasses.Field, hint) -> dict:
         default = None
     if default is not dataclasses.MISSING:
         entry["default"] = default.value if isinstance(default, enum.Enum) else default
-    entry["help"] = " ".join(field.metadata.get("help", "").split())
+    entry["help"] = " ".join(field.metadata.get("help", "").replace("%%", "%").split())
     return entry
 
 

@@ -78,9 +78,12 @@ def test_a_typo_is_reported_before_accelerate_starts(tmp_path):
     [
         (["sfd"], "there is no such verb. Did you mean sft?"),
         (["sft", "no.yaml"], "there is no configuration file 'no.yaml'"),
-        (["sft", "--accelerate_config", "gpu"], "there is no file gpu, and the shipped ones are cpu, fsdp"),
+        (["sft", "--accelerate_config", "xyz"], "there is no file 'xyz'. The shipped ones are cpu, fsdp"),
+        (["sft", "--accelerate_config", "multi-gpu"], "Did you mean multi_gpu?"),
+        (["sft", "--accelerate_config", "--swap", "all"], "accelerate_config: missing its value"),
         (["sft", "--accelerate_config"], "accelerate_config: missing its value"),
-        (["copy", "gemma.yaml"], "Copy a shipped YAML"),
+        (["copy", "gemma.yaml"], "expected 2 names, found 1"),
+        (["recipes", "gemma"], "expected 0 names, found 1"),
         (["copy", "no.yaml", "x.yaml"], "there is no configuration file 'no.yaml'"),
     ],
 )
@@ -103,6 +106,20 @@ def test_recipes_are_listed_copied_and_used(tmp_path):
     assert status == 1 and "mine.yaml exists already" in output
     _, output = lmsys_trl("sft", "mine.yaml", cwd=tmp_path)
     assert "lora_rank: unknown key in mine.yaml" in output
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["copy", "--help"], "usage: lmsys-trl copy NAME TARGET"),
+        (["env", "-h"], "usage: lmsys-trl env"),
+        (["help", "sft"], "--accelerate_config NAME: one of cpu, fsdp"),
+        (["--version"], "0."),
+    ],
+)
+def test_help_of_commands(words, shown, tmp_path):
+    status, output = lmsys_trl(*words, cwd=tmp_path)
+    assert status == 0 and shown in output
 
 
 def test_versions_for_a_bug_report(tmp_path):

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from trl import ModelConfig
 
-from lmsys_trl.config import RENAMED, parse_config, read_config
+from lmsys_trl.config import RENAMED, find_yaml, parse_config, read_config
 from lmsys_trl.keys import FILE, describe_keys, keys_of
 from lmsys_trl.options import MODEL_CONFIG, TRAINING_CONFIG, JudgeConfig
 from lmsys_trl.training.config import TrainingConfig
@@ -67,6 +67,11 @@ def test_secrets_are_refused_and_not_repeated():
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
+        (["--sources"], "sources: missing its value on the command line"),
+        (["--sources="], "sources: missing its value on the command line"),
+        (["--sources", "a", "--name"], "name: missing its value on the command line"),
+        (["--sources", "a", "--name", "x", "y"], "name: takes one value in the command line, found"),
+        (["--sources", "a", ""], "sources: input should not be empty"),
         (["no.yaml"], "there is no configuration file 'no.yaml'"),
         (["word", "--sources", "a"], "word: expected --key before it"),
         (["--sources", "a", "--sources", "b"], "given twice"),
@@ -80,6 +85,12 @@ def test_mistakes_on_the_command_line(argv, message):
 def test_a_file_that_is_no_yaml(tmp_path):
     (tmp_path / "x.yaml").write_text("a: [")
     with pytest.raises(ValueError, match="not a YAML file"):
+        parse(tmp_path / "x.yaml")
+    (tmp_path / "x.yaml").write_text("count: 1\nshare: 0.1\ncount: 2\n")
+    with pytest.raises(ValueError, match="key count is given twice"):  # YAML would keep the last one
+        parse(tmp_path / "x.yaml")
+    (tmp_path / "x.yaml").write_bytes("name: é".encode("latin-1"))
+    with pytest.raises(ValueError, match="Save it as UTF-8"):
         parse(tmp_path / "x.yaml")
     (tmp_path / "x.yaml").write_text("- a")
     with pytest.raises(ValueError, match="expected lines of `key: value`"):
@@ -190,3 +201,19 @@ def test_old_names_are_refused_with_the_new_one():
         "rows: unknown key in the command line. --help lists the keys",  # no key of this recipe
     ]
     assert set(RENAMED.values()).isdisjoint(RENAMED)
+
+
+def test_a_yaml_of_another_recipe_is_refused_by_its_recipe(tmp_path):
+    def read(verb, name):
+        return find_yaml(name, RECIPES / f"{verb}.py")
+
+    assert read("sft", "gemma.yaml") == read("check", "gemma.yaml") == read("preview", "gemma.yaml")
+    assert read("ensemble", "submission-1.yaml").parent.name == "ensemble"
+    with pytest.raises(ValueError, match="smollm2.yaml is for lmsys-trl sft"):
+        read("prepare", "smollm2.yaml")
+    with pytest.raises(ValueError, match="arena.yaml is for lmsys-trl prepare"):
+        read("check", "arena.yaml")
+    with pytest.raises(ValueError, match="no configuration file 'gemmma.yaml'. Did you mean gemma.yaml?"):
+        read("sft", "gemmma.yaml")
+    with pytest.raises(ValueError, match="there is no configuration file"):
+        find_yaml(str(tmp_path), RECIPES / "sft.py")

@@ -1,9 +1,8 @@
 """Loading a tokenizer, and checking that examples can be built with it."""
 
-from pathlib import Path
-
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from ..config import find_model_folder
 from ..errors import UserError, raise_problems
 from ..hub import download_repository
 from .template import LETTERS
@@ -30,8 +29,9 @@ def resolve_tokenizer(
         return name
     if model_name_or_path is None:
         raise UserError("tokenizer: missing. Give a folder, or model_name_or_path")
-    if Path(model_name_or_path).is_dir():
-        return model_name_or_path
+    folder = find_model_folder(model_name_or_path)
+    if folder is not None:
+        return str(folder)
     return str(download_repository(base_model_id or model_name_or_path, "model", revision, TOKENIZER_FILES))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
-from ..config import bundled_folder
+from ..config import bundled_folder, find_model_folder
 from ..errors import UserError
 from ..hub import download_repository
 
@@ -19,19 +19,9 @@ ARCHITECTURE_KEYS = (
 )  # fmt: skip
 
 
-def find_base_folder(name_or_path: str) -> Path | None:
-    """The local folder that a base model's name means, or None if it is a name on the Hub."""
-    path = Path(name_or_path)
-    if path.is_dir():
-        return path
-    # A relative path such as models/SmolLM2-135M-Instruct means a checkout's folder in any working directory.
-    beside_package = bundled_folder("recipes").parent / path
-    return beside_package if (beside_package / "config.json").is_file() else None
-
-
 def hub_id(name_or_path: str) -> str | None:
     """A base model's name on the Hub, or None if a local folder is meant."""
-    return None if Path(name_or_path).exists() or find_base_folder(name_or_path) else name_or_path
+    return None if Path(name_or_path).exists() or find_model_folder(name_or_path) else name_or_path
 
 
 def resolve_base(name_or_path: str | None, revision: str | None = None) -> Path:
@@ -48,7 +38,7 @@ def resolve_base(name_or_path: str | None, revision: str | None = None) -> Path:
     """
     if name_or_path is None:
         raise UserError("model_name_or_path: missing. A folder with a base model, or its name on the Hub")
-    folder = find_base_folder(name_or_path)
+    folder = find_model_folder(name_or_path)
     if folder is None:
         try:
             folder = download_repository(name_or_path, "model", revision, FILES)

@@ -18,6 +18,7 @@ from transformers import (
 )
 from trl import ModelConfig, get_peft_config
 
+from ..config import find_model_folder
 from ..encoding.examples import encode_battle, letter_ids
 from ..encoding.template import LETTERS
 from ..encoding.tokenizer import load_tokenizer
@@ -80,8 +81,9 @@ def find_model_config(name: str, base_model_id: str | None, revision: str | None
         UserError: If there is none.
         OSError: If it is damaged.
     """
-    if (Path(name) / "config.json").is_file():
-        return AutoConfig.from_pretrained(name, trust_remote_code=False), "its folder"
+    local = find_model_folder(name)
+    if local is not None and (local / "config.json").is_file():
+        return AutoConfig.from_pretrained(local, trust_remote_code=False), "its folder"
     for model_id in filter(None, (name, base_model_id)):
         bundled = BUNDLED_CONFIGS / f"{model_id.replace('/', '--')}.json"
         if bundled.is_file():
@@ -92,9 +94,10 @@ def find_model_config(name: str, base_model_id: str | None, revision: str | None
 
 def find_tokenizer(name: str, revision: str | None) -> Path | None:
     """The folder of a base model's tokenizer, if it is on this machine."""
-    if (Path(name) / "tokenizer.json").is_file():
-        return Path(name)
-    cached = None if Path(name).exists() else find_in_cache(name, "tokenizer.json", revision)
+    folder = find_model_folder(name)
+    if folder is not None:
+        return folder if (folder / "tokenizer.json").is_file() else None
+    cached = find_in_cache(name, "tokenizer.json", revision)
     return cached and cached.parent
 
 
