@@ -33,15 +33,17 @@ def main() -> None:
         verb, words = words[0], ["--help", *words[1:]]
     try:
         if verb in ("-h", "--help", "help"):
-            print(overview())
+            print(overview(), flush=True)
         elif verb == "--version":
             print(version("lmsys-trl"))
         elif verb in COMMANDS:
-            print(_run_command(COMMANDS[verb], words))
+            print(_run_command(COMMANDS[verb], words), flush=True)
         else:
             run_verb(verb, words)
     except UserError as error:
         sys.exit(f"lmsys-trl {verb}: {error}")
+    except BrokenPipeError:  # lmsys-trl recipes | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def recipe_scripts() -> dict[str, Path]:
