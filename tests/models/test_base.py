@@ -2,6 +2,7 @@
 
 import pytest
 
+from lmsys_trl import config
 from lmsys_trl.models import base as bases
 from lmsys_trl.models.base import find_base_of, find_local_base, hub_id, resolve_base, weights_fingerprint
 
@@ -12,7 +13,8 @@ def checkout(base, tmp_path, monkeypatch):
     folder = tmp_path / "checkout"
     (folder / "models").mkdir(parents=True)
     (folder / "models" / "tiny").symlink_to(base)
-    monkeypatch.setattr(bases, "bundled_folder", lambda name: folder / name)
+    for module in (bases, config):
+        monkeypatch.setattr(module, "bundled_folder", lambda name: folder / name)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     return folder

@@ -64,7 +64,7 @@ def test_the_commands_that_the_accelerate_configs_open_with(check, name, change)
         options = [*changes, "--accelerate_config", config]
         output = check("gemma.yaml", "--tokenizer", "larger", *options)
         assert output.endswith(f"no problems\nNext: lmsys-trl sft gemma.yaml {' '.join(options)}\n")
-    with pytest.raises(UserError, match="accelerate_config: there is no file other/"):
+    with pytest.raises(UserError, match="accelerate_config: there is no file 'other/"):
         check("gemma.yaml", "--accelerate_config", f"other/{path.name}")
 
 
