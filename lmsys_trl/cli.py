@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from .artifacts import PACKAGES
-from .config import accelerate_configs, bundled_folder, find_accelerate_config, find_yaml, read_config
+from .config import accelerate_configs, bundled_folder, find_accelerate_config, read_config, shipped_yaml
 from .errors import UserError, raise_problems
 from .help import recipe_docstring, render_help
 
@@ -117,7 +117,7 @@ def recipes() -> str:
 
 def copy(name: str, target: str) -> str:
     """Copy a shipped YAML to change it: lmsys-trl copy gemma.yaml mine.yaml"""
-    source = find_yaml(name, bundled_folder("recipes") / "any.py")
+    source = Path(name) if Path(name).is_file() else shipped_yaml(name, bundled_folder("recipes"))
     path = Path(target)
     if path.exists():
         raise UserError(f"{target} exists already. Choose another name")

@@ -249,14 +249,20 @@ def find_yaml(name: str, script: Path) -> Path:
     if Path(name).is_file():
         return Path(name)
     folder = script.resolve().parent
-    shipped = {path.name: path for path in sorted(folder.glob("*/*.yaml"))}
+    path = shipped_yaml(name, folder)
+    verb = script.stem if (folder / script.stem).is_dir() else "sft"
+    if path.parent.name != verb:
+        raise UserError(f"{name} is for lmsys-trl {path.parent.name}")
+    return path
+
+
+def shipped_yaml(name: str, recipes: Path) -> Path:
+    """A YAML in the folders beside recipes, by its name."""
+    shipped = {path.name: path for path in sorted(recipes.glob("*/*.yaml"))}
     if name not in shipped:
         nearest = get_close_matches(name, shipped, n=1)
         hint = f"Did you mean {nearest[0]}?" if nearest else f"The shipped ones are {', '.join(shipped)}"
         raise UserError(f"there is no configuration file {name!r}. {hint}")
-    verb = script.stem if (folder / script.stem).is_dir() else "sft"
-    if shipped[name].parent.name != verb and script.is_file():
-        raise UserError(f"{name} is for lmsys-trl {shipped[name].parent.name}")
     return shipped[name]
 
 
