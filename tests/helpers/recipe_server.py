@@ -1,0 +1,134 @@
+"""
+Recipes in processes forked from one in which the libraries are loaded already: loading them takes seconds.
+
+Commands are sent to the server over a socket, with the streams that they write to. `programs` makes a folder for PATH
+whose `lmsys-trl` and `accelerate` send what a shell types; `accelerate launch` runs its script in one process.
+"""
+
+import contextlib
+import importlib
+import os
+import runpy
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent.parent
+LOADED = (
+    "lmsys_trl.training.trainer",
+    "lmsys_trl.judging.judge",
+    "lmsys_trl.predictions.baselines",
+    "lmsys_trl.report.page",
+    "lmsys_trl.data.sources",
+)
+PROGRAM = """\
+#!{python} -IS
+import os, socket, struct, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect({address!r})
+words = "\\0".join([os.getcwd(), os.path.basename(sys.argv[0]), *sys.argv[1:]]).encode()
+socket.send_fds(connection, [struct.pack("I", len(words))], [0, 1, 2])
+connection.sendall(words)
+sys.exit(struct.unpack("B", connection.recv(1))[0])
+"""
+
+
+class RecipeServer:
+    """The server, for as long as the context lasts. Its processes have the environment that it was started with."""
+
+    def __init__(self, folder: Path, **environment: str):
+        address = str(folder / "recipes.sock")
+        self.programs = folder / "bin"
+        self.programs.mkdir()
+        for name in ("lmsys-trl", "accelerate", "python"):
+            program = self.programs / name
+            program.write_text(PROGRAM.format(python=sys.executable, address=address))
+            program.chmod(0o755)
+        environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", **environment}
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(address)
+            listener.listen()
+            command = [sys.executable, "-m", "helpers.recipe_server", str(listener.fileno())]
+            self._process = subprocess.Popen(command, env=environment, pass_fds=[listener.fileno()])
+
+    def __enter__(self) -> "RecipeServer":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def run(self, script: str, cwd: Path) -> tuple[int, str]:
+        """Run a shell script in which the programs are found first. Returns its status and all that it prints."""
+        environment = {**os.environ, "PATH": f"{self.programs}:{os.environ['PATH']}"}
+        command = ["bash", "-euo", "pipefail", "-c", script]
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        result = subprocess.run(command, cwd=cwd, env=environment, text=True, **streams)
+        return result.returncode, result.stdout
+
+
+def serve(listener: socket.socket) -> None:
+    """Answer each connection with the exit status of its command."""
+    for module in LOADED:
+        importlib.import_module(module)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that answer
+    while True:
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            _answer(connection)
+        connection.close()
+
+
+def _answer(connection: socket.socket) -> None:
+    """Run the command in a child and send its status, whatever ends the child."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    size, streams, _, _ = socket.recv_fds(connection, 4, 3)
+    cwd, program, *words = connection.recv(struct.unpack("I", size)[0], socket.MSG_WAITALL).decode().split("\0")
+    child = os.fork()
+    if child:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        with contextlib.suppress(BrokenPipeError):
+            connection.sendall(struct.pack("B", status & 255))
+        os._exit(0)
+    connection.close()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.chdir(cwd)
+    _run(program, words)
+    sys.exit()  # not back to the listener
+
+
+def _run(program: str, words: list[str]) -> None:
+    """Run a command as its program would, but in this process."""
+    if program == "python" and words[0] == "-c":
+        sys.argv, code = ["-c", *words[2:]], words[1]
+        sys.path.insert(0, "")
+        exec(compile(code, "<block>", "exec"), {"__name__": "__main__"})
+    elif program == "lmsys-trl" and not (REPOSITORY / "recipes" / f"{words[0] if words else ''}.py").is_file():
+        sys.argv = [program, *words]
+        importlib.import_module("lmsys_trl.cli").main()
+    else:
+        if program == "lmsys-trl":
+            words = [str(REPOSITORY / "recipes" / f"{words[0]}.py"), *_without_launch_options(words[1:])]
+        elif program == "accelerate":
+            words = words[next(i for i, word in enumerate(words) if word.endswith(".py")) :]
+        sys.argv = words
+        sys.path.insert(0, os.path.dirname(words[0]))
+        runpy.run_path(words[0], run_name="__main__")
+
+
+def _without_launch_options(words: list[str]) -> list[str]:
+    """The words without `--accelerate_config NAME`, which must be one of ours."""
+    if "--accelerate_config" in words:
+        i = words.index("--accelerate_config")
+        importlib.import_module("lmsys_trl.config").find_accelerate_config(words[i + 1])
+        words = words[:i] + words[i + 2 :]
+    return words
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
