@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from helpers.models import build_base, build_judge
+from helpers.reference_solution import reference_submission
 from helpers.run import REPOSITORY, recipe
 from helpers.votes import draw, simulated, table, write_votes
 
@@ -47,22 +48,24 @@ def test_means():
     assert combine(predictions, np.array([1.0, 0.0]), "geometric")[0] == pytest.approx(one)
 
 
-def test_the_reference_submissions_by_hand():
-    """Ten battles of different lengths; each member predicts the same for all of them."""
-    a, b, c = [0.8, 0.1, 0.1], [0.2, 0.6, 0.2], [0.1, 0.1, 0.8]
-    for name, expected_longest, fraction in (("submission-1.yaml", 5, 0.5), ("submission-2.yaml", 1, 0.1)):
-        settings = yaml.safe_load((REPOSITORY / "recipes" / "ensemble" / name).read_text())
-        assert settings["longest"] == fraction
-        lengths = [30, 10, 20, 40, 100, 50, 60, 70, 80, 90]
-        longest = [i for i in range(10) if lengths[i] > 100 - 10 * expected_longest]
-        tables = [table([a] * 10, lengths), table([b] * 10), table([c] * len(longest), ids=[f"b{i}" for i in longest])]
-        battles, predictions = stack_predictions(["a", "b", "c"], tables)
-        weights = battle_weights(battles, settings["weights"], settings["longest"], settings["weights_longest"])
-        combined = combine(predictions, weights)
-        for i in range(10):
-            w = {"submission-1.yaml": (0.55, 0.40, 0.05), "submission-2.yaml": (0.50, 0.25, 0.25)}[name]
-            w = w if i in longest else (0.55, 0.45, 0)
-            assert combined[i] == pytest.approx(w[0] * np.array(a) + w[1] * np.array(b) + w[2] * np.array(c))
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_reference_submissions(number):
+    """The YAMLs, on simulated predictions of 200 battles: exactly what the notebooks compute."""
+    settings = yaml.safe_load((REPOSITORY / "recipes" / "ensemble" / f"submission-{number}.yaml").read_text())
+    models = ("gemma-2-9b", "llama-3.1-8b", "gemma-2-2b")
+    lengths, ids = np.random.default_rng(0).integers(50, 3000, 200), [f"b{i}" for i in range(200)]
+    p = {
+        (model, order): values
+        for i, model in enumerate(models)
+        for order, values in zip(("ab", "ba"), simulated(200, 2, seed=i).transpose(1, 0, 2), strict=True)
+    }
+    members = [name.rpartition("/")[2] for name in settings["adapter"]]
+    orders = settings.get("orders", ["ab"] * len(members))
+    tables = [table(p[member, order], lengths, order) for member, order in zip(members, orders, strict=True)]
+    battles, predictions = stack_predictions(members, tables, orders)
+    weights = battle_weights(battles, settings["weights"], settings["longest"], settings["weights_longest"])
+    expected = reference_submission(number, p, lengths, ids)
+    assert np.abs(combine(predictions, weights) - expected).max() < 1e-9
 
 
 def ensemble(*arguments, cwd, **options) -> str:
@@ -134,21 +137,13 @@ def test_from_adapters_to_a_submission_in_one_command(tmp_path):
         for name, t in tables.items()
         for order in ("ab", "ba")
     }
-    g, l1, l2, small = (
-        p["gemma-2-9b", "ab"], p["llama-3.1-8b", "ab"], p["llama-3.1-8b", "ba"], p["gemma-2-2b", "ab"],
-    )  # fmt: skip
     lengths = tables["gemma-2-9b"].loc[lambda t: t["order"] == "ab", "num_tokens"].to_numpy()
-    ranks = np.empty(20, dtype=int)
-    ranks[sorted(range(20), key=lambda i: (-lengths[i], battles[i]["id"]))] = np.arange(20)
-    for name, num_longest, expected in (
-        ("submission-1.yaml", 10, 0.55 * g + 0.40 * l1 + 0.05 * small),
-        ("submission-2.yaml", 2, 0.50 * g + 0.25 * l1 + 0.25 * l2),
-    ):
-        ensemble(name, "--test_file", "test.csv", "--output_file", "out.csv", cwd=tmp_path)
-        longest = (ranks < num_longest)[:, None]
+    ids = [battle["id"] for battle in battles]
+    for number in (1, 2):
+        ensemble(f"submission-{number}.yaml", "--test_file", "test.csv", "--output_file", "out.csv", cwd=tmp_path)
         submission = pd.read_csv(tmp_path / "out.csv")
-        assert list(submission["id"]) == [battle["id"] for battle in battles]
-        assert np.allclose(submission[PROBABILITIES], np.where(longest, expected, 0.55 * g + 0.45 * l1), atol=1e-5)
+        assert list(submission["id"]) == ids
+        assert np.allclose(submission[PROBABILITIES], reference_submission(number, p, lengths, ids), atol=1e-5)
         assert not (tmp_path / "out.csv.shards").exists()
 
 
