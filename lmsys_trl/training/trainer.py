@@ -45,6 +45,7 @@ class JudgeTrainer(SFTTrainer):
             }
             return {**batch, **targets, "ids": ids}
 
+        loaded = {name: parameter.data for name, parameter in model.named_parameters() if parameter.requires_grad}
         super().__init__(
             model,
             *args,
@@ -53,6 +54,12 @@ class JudgeTrainer(SFTTrainer):
             compute_metrics=_letter_metrics,
             **kwargs,
         )
+        # trl rounds an adapter on quantised weights to bfloat16, and so AdamW's moments: small updates and the decay of
+        # the second moment are lost, and a resumed run, which continues in float32, differs.
+        if getattr(model, "is_quantized", False):
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.data = loaded.get(name, parameter.data).to(parameter.device, torch.float32)
         letters = letter_ids(processing_class)
         self.letters = [letters[winner] for winner in WINNERS]
         self.add_callback(_StopOnSigterm())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -69,16 +69,22 @@ def build_judge(base, folder, quantization=None, seed=1, target_modules=("q_proj
     return folder
 
 
-def make_trainer(base, output_dir, num_battles=8, swap="none", **options):
-    """A trainer of random battles, which are its validation data too."""
+NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"}
+
+
+def make_trainer(base, output_dir, num_battles=8, swap="none", quantization=None, earlier=None, **options):
+    """A trainer of random battles, which are its validation data too. It may start from an earlier adapter."""
+    model = load_base(base, "float32", "eager", quantization)
+    if earlier is not None:
+        model = PeftModel.from_pretrained(model, earlier, is_trainable=True)
     tokenizer = load_tokenizer(str(base))
     examples = encode_dataset(Dataset.from_list(make_battles(num_battles)), tokenizer, 600, swap)
     options = {"max_steps": 1, "bf16": False, "use_cpu": True, "optim": "sgd", "learning_rate": 1.0} | options
     return JudgeTrainer(
-        model=load_base(base, "float32", "eager"),
+        model=model,
         args=TrainingConfig(output_dir=str(output_dir), max_grad_norm=0, **options),
         train_dataset=examples,
         eval_dataset=examples,
         processing_class=tokenizer,
-        peft_config=LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"),
+        peft_config=None if earlier else LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"),
     )

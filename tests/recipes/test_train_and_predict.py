@@ -239,8 +239,8 @@ def stop_when_saving(start: dict, folder, sent: int, delay: float) -> tuple[int,
     return process.wait(), process.stdout.read()
 
 
-def kill_and_resume(project, delays: list[float], epochs: int) -> None:
-    arguments = [*TINY, "--per_device_train_batch_size", "2", "--save_steps", "2", "--num_train_epochs", epochs]
+def kill_and_resume(project, delays: list[float], epochs: int, options: list = TINY) -> None:
+    arguments = [*options, "--per_device_train_batch_size", "2", "--save_steps", "2", "--num_train_epochs", epochs]
     recipe("sft.py", "smollm2.yaml", *arguments, "--output_dir", "runs/complete", cwd=project)
     killed = project / "runs" / "killed"
     start = sft_command(project, *arguments, "--output_dir", "runs/killed")
@@ -257,6 +257,12 @@ def kill_and_resume(project, delays: list[float], epochs: int) -> None:
 
 def test_killed_and_started_again_equals_never_killed(project):
     kill_and_resume(project, delays=[0.0, 0.01, 0.05], epochs=2)
+
+
+def test_killed_and_started_again_in_four_bits(project):
+    build_base(project / "models" / "wide", hidden_size=64, intermediate_size=128)
+    options = [*TINY[2:], "--model_name_or_path", "models/wide", "--load_in_4bit", "--dtype", "bfloat16"]
+    kill_and_resume(project, delays=[0.05], epochs=2, options=options)
 
 
 @pytest.mark.slow

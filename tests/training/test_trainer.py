@@ -4,9 +4,10 @@ import logging
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
-from helpers.models import build_tokenizer, make_trainer
+from helpers.models import NF4, build_judge, build_tokenizer, make_trainer
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 from transformers import trainer_utils
 
@@ -219,15 +220,30 @@ def test_the_validation_loss_is_logged_once_and_disturbs_nothing(base, tmp_path,
     assert all(torch.equal(before[name], p) for name, p in adapter(trainer).items())
 
 
-def test_a_resumed_run_ends_with_the_same_adapter(base, tmp_path):
+@pytest.mark.parametrize("quantization", [None, NF4], ids=["float32", "nf4"])
+def test_a_resumed_run_ends_with_the_same_adapter(base, tmp_path, quantization):
     """From a checkpoint, with the validation loss logged at the end of one of them."""
     options = {"max_steps": 4, "save_steps": 2, "save_strategy": "steps", "per_device_train_batch_size": 2}
+    options |= {"optim": "adamw_torch", "learning_rate": 1e-3, "quantization": quantization}
     trainer = make_trainer(base, tmp_path, **options)
     trainer.train()
     log_validation_loss(trainer)
     resumed = make_trainer(base, tmp_path / "resumed", **options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert all(torch.equal(p, adapter(resumed)[name]) for name, p in adapter(trainer).items())
+
+
+def test_an_adapter_on_quantised_weights_is_trained_in_float32(base, tmp_path):
+    """A new one, and an earlier one from exactly where it ended."""
+    trainer = make_trainer(base, tmp_path, quantization=NF4)
+    trained = [p for p in trainer.model.parameters() if p.requires_grad]
+    assert trained and all(p.dtype == torch.float32 for p in trained)
+    earlier = build_judge(base, tmp_path / "earlier")
+    weights = load_file(earlier / "adapter_model.safetensors")
+    assert any(not torch.equal(w, w.bfloat16().float()) for w in weights.values())
+    started = adapter(make_trainer(base, tmp_path, quantization=NF4, earlier=earlier))
+    for name, weight in weights.items():
+        assert torch.equal(started[name.replace(".weight", ".default.weight")], weight)
 
 
 def test_special_tokens_are_aligned_without_a_notice(base, caplog, monkeypatch):
