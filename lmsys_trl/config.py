@@ -11,16 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from .errors import UserError, raise_problems
 from .help import render_help
 from .keys import REQUIRED, Key, keys_of, load_class
-
-SECRETS = {"hub_token": "HF_TOKEN", "push_to_hub_token": "HF_TOKEN"}
-# Earlier names of keys, refused with the new one where a recipe has it.
-RENAMED = {
-    "adapters": "adapter",
-    "battles_per_part": "shard_size",
-    "private": "hub_private_repo",
-    "rows": "examples",
-    "validation_share": "validation_fraction",
-}
+from .limits import RENAMED, SECRETS, refuse_value
 
 
 class Parsed(NamedTuple):
@@ -202,6 +193,8 @@ def _check(value, key: Key):
         raise ValueError("input should not be true or false")
     if key.choices and checked not in key.choices:
         raise ValueError(f"input should be one of {', '.join(map(str, key.choices))}")
+    if problem := refuse_value(key.name, checked):
+        raise ValueError(problem)
     return checked
 
 

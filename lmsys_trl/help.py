@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 from .keys import REQUIRED, Key, keys_of
+from .limits import is_hidden
 
 # Of a recipe that inherits the keys of trl and transformers: these first, in this order.
 COMMON_KEYS = (
@@ -27,7 +28,7 @@ def render_help(script: Path, classes: Iterable[type | str], everything: bool = 
         classes (`Iterable[type | str]`): Its classes, as for [`parse_config`].
         everything (`bool`): All keys, even where there are hundreds.
     """
-    keys = keys_of(classes)
+    keys = {name: key for name, key in keys_of(classes).items() if not is_hidden(name)}
     width = min(shutil.get_terminal_size((100, 0)).columns, 119)
     command = f"lmsys-trl {script.stem}" if script.resolve().parent.name == "recipes" else f"python {script}"
     lines = [*filter(None, [recipe_docstring(script)]), "", f"usage: {command} [FILE.yaml] [--key value ...]", ""]

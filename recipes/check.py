@@ -43,6 +43,7 @@ def main():
 
     # Imported now: what takes seconds must not delay --help.
     from lmsys_trl.preflight.launch import find_compatible, read_accelerate_configs
+    from lmsys_trl.preflight.machine import check_machine
     from lmsys_trl.preflight.recipe import check_recipe
 
     recipes = {name: read_recipe(name, options, CONFIGS) for name in names}
@@ -55,6 +56,7 @@ def main():
         if configs:
             judge, model, training = configs
             notes, found = check_recipe(judge, model, training, judge.tokenizer)
+            notes += [f"not on this machine: {problem}" for problem in check_machine(model, training)]
             compatible, mismatches = find_compatible(model, training, accelerate_configs)
             used.update(config.path for config in compatible)
             notes.append(f"can be started with {', '.join(config.path.name for config in compatible) or 'none'}")

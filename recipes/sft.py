@@ -10,6 +10,7 @@ Started again with the same command, an interrupted run resumes from its last ch
 from pathlib import Path
 
 from lmsys_trl.config import parse_config
+from lmsys_trl.errors import raise_problems
 from lmsys_trl.options import MODEL_CONFIG, TRAINING_CONFIG, JudgeConfig
 from lmsys_trl.terminal import logger, run_recipe, suggest_next
 
@@ -26,20 +27,24 @@ def main():
     from lmsys_trl.encoding.tokenizer import load_tokenizer
     from lmsys_trl.models.adapter import JUDGE_FILE, resolve_adapter
     from lmsys_trl.models.base import resolve_base
+    from lmsys_trl.preflight.machine import check_machine
+    from lmsys_trl.preflight.recipe import check_recipe
     from lmsys_trl.publish.callback import PushCallback
     from lmsys_trl.training import run
-    from lmsys_trl.training.checkpoints import CheckpointCallback, last_complete_checkpoint
+    from lmsys_trl.training.checkpoints import CheckpointCallback, checkpoint_to_resume
     from lmsys_trl.training.trainer import JudgeTrainer
 
+    raise_problems([*check_recipe(judge_config, model_config, training)[1], *check_machine(model_config, training)])
     output_dir, earlier = Path(training.output_dir), judge_config.adapter_name_or_path
-    if (output_dir / JUDGE_FILE).exists():
-        logger.info("%s holds a finished judge. To train another one choose another --output_dir.", output_dir)
-        return
     adapter = resolve_adapter(earlier) if earlier else None
     base = resolve_base(model_config.model_name_or_path, model_config.model_revision)
-    tokenizer = load_tokenizer(str(base), judge_config.pad_token)
     splits = load_battles(judge_config.dataset_name)
     fingerprints = {name: data_fingerprint(split) for name, split in splits.items()}
+    if (output_dir / JUDGE_FILE).exists():
+        run.check_finished_judge(output_dir, given, base, fingerprints)
+        logger.info("%s holds this judge already. To train another one choose another --output_dir.", output_dir)
+        return
+    tokenizer = load_tokenizer(str(base), judge_config.pad_token)
     battles = run.select_training_data(splits, judge_config)
     examples = run.encode_splits(battles, tokenizer, judge_config, training)
 
@@ -48,7 +53,7 @@ def main():
     if adapter:
         run.check_earlier_adapter(adapter, judge_file, lora)
     settings = run.run_fingerprint(judge_config, model_config, training, base, fingerprints, adapter)
-    checkpoint = last_complete_checkpoint(output_dir, settings)
+    checkpoint = checkpoint_to_resume(output_dir, settings, training.resume_from_checkpoint)
     pushes = [PushCallback(training, judge_file.base_model["id"])] if training.push_to_hub else []
     training.push_to_hub = False  # `pushes` replace the Trainer's own
 

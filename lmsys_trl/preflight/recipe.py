@@ -177,6 +177,8 @@ def check_lora(config: PreTrainedConfig, peft_config: PeftConfig) -> tuple[str, 
         return "", problems or [f"lora_*: PEFT refuses them: {error}"]
     trainable, _ = adapted.get_nb_trainable_parameters()
     modules = len(adapted.targeted_module_names)
+    if any(name.endswith("lm_head") for name in adapted.targeted_module_names):
+        problems.append("lora_target_modules: trl trains no adapter on lm_head. Remove it")
     return f"{trainable:,} parameters in {modules} modules, {trainable / num_base:.2%} of {num_base:,}", problems
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 
-from ..errors import UserError
 from ..terminal import logger
 from ..training.config import TrainingConfig
 from .model_card import card_in_training
@@ -24,18 +23,9 @@ class PushCallback(TrainerCallback):
         training (`TrainingConfig`): `hub_model_id`, `hub_private_repo` (default: true), `hub_strategy` ("every_save",
             or "end" for the finished judge only) and `hub_always_push`.
         base_model_id (`str`, *optional*): The base model's name on the Hub.
-
-    Raises:
-        UserError: If these do not say where to push, or what.
     """
 
     def __init__(self, training: TrainingConfig, base_model_id: str | None):
-        if training.hub_model_id is None:
-            raise UserError("push_to_hub: needs hub_model_id, owner/name")
-        if training.hub_strategy not in (HubStrategy.EVERY_SAVE, HubStrategy.END):
-            raise UserError(f"hub_strategy: expected every_save or end, found {training.hub_strategy.value}")
-        if training.hub_revision is not None:
-            raise UserError("hub_revision: pushes go to the main branch")
         self.repo_id, self.private = training.hub_model_id, bool(training.hub_private_repo)
         self.at_end_only = training.hub_strategy == HubStrategy.END
         self.always_push = training.hub_always_push

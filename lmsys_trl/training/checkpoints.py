@@ -8,16 +8,19 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..artifacts import file_fingerprint, write_json
-from ..errors import raise_problems
+from ..errors import UserError, raise_problems
 from ..terminal import logger
 
 MANIFEST = "manifest.json"
-# Settings, by the beginning of their names, that may change between one start of a run and the next.
-IGNORED_SETTINGS = (
+# Settings, by the beginning of their names, that leave no trace in the judge, and those that may change between one
+# start of a run and the next: files count by their content, and the rest is only written into judge.json.
+WITHOUT_TRACE = (
     "output_dir", "logging_", "log_", "save_", "eval_", "report_to", "run_name", "project", "trackio", "disable_tqdm",
     "dataloader_num_workers", "dataloader_prefetch", "dataloader_pin", "dataloader_persistent", "push_to_hub", "hub_",
-    "resume_from_checkpoint", "include_num_input", "include_tokens", "skip_memory_metrics", "temperature",
-    "inference_max_length", "base_model_id", "dataset_name", "model_name_or_path",
+    "resume_from_checkpoint", "include_num_input", "include_tokens", "skip_memory_metrics",
+)  # fmt: skip
+IGNORED_SETTINGS = (
+    *WITHOUT_TRACE, "temperature", "inference_max_length", "base_model_id", "dataset_name", "model_name_or_path",
     "teacher_files", "adapter_name_or_path",
 )  # fmt: skip
 
@@ -33,42 +36,64 @@ def write_manifest(checkpoint: Path, settings: dict) -> None:
     write_json(checkpoint / MANIFEST, {"settings": settings, "files": files})
 
 
-def last_complete_checkpoint(output_dir: str | Path, settings: dict) -> str | None:
+def checkpoint_to_resume(output_dir: str | Path, settings: dict, requested: str | None = None) -> str | None:
     """
-    The newest checkpoint to resume from, or None. One without a manifest was being written when the run was killed,
-    and one that differs from its manifest is damaged: they are skipped with a warning.
+    The checkpoint to resume from: the one that is asked for, else the newest that is complete, or None. One without a
+    manifest was being written when the run was killed, and one that differs from its manifest is damaged: they are
+    skipped with a warning.
 
     Args:
         output_dir (`str` or `Path`): The folder of the run.
         settings (`dict`): The run's settings, as given to [`CheckpointCallback`].
+        requested (`str`, *optional*): `resume_from_checkpoint`: a folder. "true" asks for the newest.
 
     Raises:
-        UserError: If the checkpoint is of a run with other settings or data. Names what changed.
+        UserError: If the checkpoint is of a run with other settings or data (names what changed), or if the one that
+            is asked for is missing, incomplete or damaged.
     """
+    if requested and requested.lower() != "true":
+        folder = Path(requested)
+        if problem := _what_is_wrong(folder):
+            raise UserError(f"resume_from_checkpoint: {folder} {problem}")
+        return _checked(folder, settings)
     checkpoints = Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
     for folder in sorted(checkpoints, key=lambda folder: int(folder.name.rpartition("-")[2]), reverse=True):
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            damaged = [name for name, facts in manifest["files"].items() if not _is_intact(folder / name, facts)]
-        except (OSError, ValueError, KeyError):
-            logger.warning("%s is incomplete and skipped", folder)
-            continue
-        if damaged:
-            logger.warning("%s is damaged and skipped: %s changed since it was saved", folder, ", ".join(damaged))
-            continue
-        raise_problems(
-            changed_settings(manifest["settings"], settings),
-            f"{folder} was saved by a run with other settings or data. Give the same ones to resume, or choose "
-            "another output_dir:",
-        )
-        return str(folder)
+        if problem := _what_is_wrong(folder):
+            logger.warning("%s is skipped: it %s", folder, problem)
+        else:
+            return _checked(folder, settings)
+    if requested:
+        raise UserError(f"resume_from_checkpoint: {output_dir} holds no complete checkpoint. Remove the key to start")
     return None
 
 
-def changed_settings(old: dict, new: dict) -> list[str]:
+def _what_is_wrong(folder: Path) -> str | None:
+    """Why a checkpoint cannot be resumed from, or None."""
+    if not folder.is_dir():
+        return "is not a folder"
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        damaged = [name for name, facts in files.items() if not _is_intact(folder / name, facts)]
+    except (OSError, ValueError, KeyError):
+        return "is incomplete"
+    return f"is damaged: {', '.join(damaged)} changed since it was saved" if damaged else None
+
+
+def _checked(folder: Path, settings: dict) -> str:
+    """The name of a complete checkpoint that is of the same run."""
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    raise_problems(
+        changed_settings(manifest["settings"], settings),
+        f"{folder} was saved by a run with other settings or data. Give the same ones to resume, or choose "
+        "another output_dir:",
+    )
+    return str(folder)
+
+
+def changed_settings(old: dict, new: dict, ignored: tuple[str, ...] = IGNORED_SETTINGS) -> list[str]:
     """One line for each setting that the result of a run depends on and that differs."""
     new = json.loads(json.dumps(new, default=str))
-    keys = [key for key in {**old, **new} if not key.startswith(IGNORED_SETTINGS)]
+    keys = [key for key in {**old, **new} if not key.startswith(ignored)]
     return [f"{key}: {old.get(key)} then, {new.get(key)} now" for key in keys if old.get(key) != new.get(key)]
 
 

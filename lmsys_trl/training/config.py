@@ -1,12 +1,16 @@
 """The keys of training: `trl.SFTConfig` with the defaults of this project."""
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
 from trl import SFTConfig
 
 from ..errors import raise_problems
+
+METRICS = ("loss", "log_loss", "accuracy", "brier_score", "ece", "debiased_ce")  # of an evaluation, with eval_ before
 
 
 @dataclass
@@ -61,10 +65,22 @@ class TrainingConfig(SFTConfig):
         self.remove_unused_columns = False  # the collator takes what it needs
         if self.use_cpu:
             self.dataloader_pin_memory = False
+        if self.metric_for_best_model and self.greater_is_better is None:  # the Trainer expects so of all but losses
+            self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") == "accuracy"
         super().__post_init__()
         problems = []
-        if self.save_total_limit is not None and self.save_total_limit < 2:
-            problems.append("save_total_limit: expected 2 at least, so that one is complete while another is written")
+        if self.output_dir in (None, ""):
+            problems.append("output_dir: missing. The folder for the judge and its checkpoints")
+        elif Path(self.output_dir).exists() and not Path(self.output_dir).is_dir():
+            problems.append(f"output_dir: {self.output_dir} is a file. Name a folder")
+        if self.max_length is None:
+            problems.append("max_length: missing. The maximum tokens in an example")
+        if self.push_to_hub and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub_model_id or ""):
+            problems.append(f"hub_model_id: expected owner/name, where push_to_hub pushes, found {self.hub_model_id}")
+        if self.metric_for_best_model and self.metric_for_best_model.removeprefix("eval_") not in METRICS:
+            problems.append(
+                f"metric_for_best_model: expected one of {', '.join(METRICS)}, found {self.metric_for_best_model}"
+            )
         batch_size = self.per_device_train_batch_size * self.world_size
         if self.battles_per_step is not None and self.battles_per_step % batch_size:
             problems.append(

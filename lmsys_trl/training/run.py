@@ -25,6 +25,7 @@ from ..models.precision import quantization_of
 from ..options import JudgeConfig
 from ..predictions.baselines import save_features
 from ..terminal import logger
+from .checkpoints import WITHOUT_TRACE, changed_settings
 from .config import TrainingConfig
 from .teachers import exclude_fold, join_teachers
 from .trainer import JudgeTrainer
@@ -142,6 +143,29 @@ def run_fingerprint(
         "teachers": [file_fingerprint(file) for file in judge_config.teacher_files or ()],
         "earlier adapter": weights_fingerprint(adapter) if adapter else None,
     }
+
+
+def check_finished_judge(folder: Path, given: dict, base: Path, data: dict[str, str]) -> None:
+    """
+    Check that a finished judge is what was asked for.
+
+    Args:
+        folder (`Path`): The judge.
+        given (`dict`): All values that were given.
+        base (`Path`): The folder of the base model.
+        data (`dict[str, str]`): The fingerprint of each split.
+
+    Raises:
+        UserError: If it is another one. Names what differs.
+    """
+    judge = JudgeFile.load(folder)
+    old = {**judge.configuration, "weights": judge.base_model["fingerprint"], "data": judge.dataset}
+    new = {**given, "weights": weights_fingerprint(base), "data": data}
+    paths = ("dataset_name", "model_name_or_path")  # which count by their content
+    raise_problems(
+        changed_settings(old, new, (*WITHOUT_TRACE, *paths)),
+        f"output_dir: {folder} holds a finished judge with other settings or data. Choose another output_dir:",
+    )
 
 
 def load_model(

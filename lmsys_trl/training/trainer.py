@@ -54,8 +54,8 @@ class JudgeTrainer(SFTTrainer):
             compute_metrics=_letter_metrics,
             **kwargs,
         )
-        # trl rounds an adapter on quantised weights to bfloat16, and so AdamW's moments: small updates and the decay of
-        # the second moment are lost, and a resumed run, which continues in float32, differs.
+        # trl rounds an adapter on quantised weights to bfloat16, and so AdamW's moments: small updates and the decay
+        # of the second moment are lost, and a resumed run, which continues in float32, differs.
         if getattr(model, "is_quantized", False):
             for name, parameter in self.model.named_parameters():
                 if parameter.requires_grad:

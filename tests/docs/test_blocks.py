@@ -63,9 +63,11 @@ def build_base(folder: Path, texts: list[str], config_class, layers: int, start:
 
 def publish(hub: LoopbackHub, name: str, folder: Path) -> None:
     """Put a folder's files on the Hub."""
-    repo = hub.repos[name] = Repo(name, private=False)
-    files = {path.name: path for path in folder.iterdir() if path.is_file()}
-    repo.add({name: Blob(path.read_bytes(), path.suffix == ".safetensors") for name, path in files.items()}, "First")
+    paths = [path for path in folder.iterdir() if path.is_file()]
+    blobs = {path.name: Blob(path.read_bytes(), lfs=path.suffix == ".safetensors") for path in paths}
+    hub.objects |= {blob.sha256: blob for blob in blobs.values() if blob.lfs}
+    hub.repos[name] = Repo(name, private=False)
+    hub.repos[name].add(blobs, "First")
 
 
 @pytest.fixture(scope="module")

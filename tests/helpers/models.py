@@ -79,10 +79,17 @@ def make_trainer(base, output_dir, num_battles=8, swap="none", quantization=None
         model = PeftModel.from_pretrained(model, earlier, is_trainable=True)
     tokenizer = load_tokenizer(str(base))
     examples = encode_dataset(Dataset.from_list(make_battles(num_battles)), tokenizer, 600, swap)
-    options = {"max_steps": 1, "bf16": False, "use_cpu": True, "optim": "sgd", "learning_rate": 1.0} | options
+    defaults = {
+        "max_steps": 1,
+        "bf16": False,
+        "use_cpu": True,
+        "optim": "sgd",
+        "learning_rate": 1.0,
+        "max_grad_norm": 0,
+    }
     return JudgeTrainer(
         model=model,
-        args=TrainingConfig(output_dir=str(output_dir), max_grad_norm=0, **options),
+        args=TrainingConfig(output_dir=str(output_dir), **defaults | options),
         train_dataset=examples,
         eval_dataset=examples,
         processing_class=tokenizer,

@@ -130,7 +130,8 @@ def test_a_recipe_that_is_right(check):
     [
         ({"learning_rte": 1}, "learning_rte: unknown key in changed-gemma.yaml. Did you mean learning_rate?"),
         ({"learning_rate": "high"}, "learning_rate: input should be a valid number"),
-        ({"save_total_limit": 1}, "save_total_limit: expected 2 at least"),
+        ({"save_total_limit": 1}, "save_total_limit: input should be 2 or more"),
+        ({"use_cpu": True, "lora_target_modules": ["q_proj", "lm_head"]}, "trl trains no adapter on lm_head"),
         ({"model_name_or_path": "models/none"}, "model_name_or_path: its configuration is not available"),
         ({"lora_target_modules": ["q_proj", "k_prj"]}, "the model has no k_prj. Did you mean k_proj?"),
         ({"lora_target_modules": ["q_proj", "zz"]}, "the model has no zz. Did you mean q_proj, k_proj, v_proj"),
@@ -138,7 +139,7 @@ def test_a_recipe_that_is_right(check):
         ({"lora_layers_to_transform": [1, 2, 9]}, "lora_layers_to_transform: no layer 2, 9 among 0 to 1"),
         ({"bnb_4bit_quant_storage": "bf16"}, "Set dtype and bnb_4bit_quant_storage to names such as bfloat16"),
         ({"dtype": "auto"}, "Set dtype and bnb_4bit_quant_storage to names such as bfloat16"),
-        ({"lora_r": 0}, "lora_*: PEFT refuses them: `r` should be a positive integer"),
+        ({"lora_r": 0}, "lora_r: input should be 1 or more"),
         ({**GEMMA, "attn_implementation": "sdpa"}, "gemma2 caps its attention logits, which sdpa cannot. Use eager"),
         ({"attn_implementation": "flash_atention_2"}, "transformers knows no flash_atention_2. Did you mean flash_"),
         ({**FLASH, "dtype": "float32", "bf16": False}, "flash_attention_2 computes in 16 bits only. Set dtype"),

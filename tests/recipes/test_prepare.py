@@ -269,16 +269,17 @@ def test_all_problems_at_once(tmp_path):
     assert "entry 1: unknown key formt. Did you mean format?" in message and "entry 2: swap:" in message
     assert "sed: unknown key" in message and "Did you mean seed?" in message
     with pytest.raises(ValueError) as caught:
+        prepare(tmp_path, sources=["x/a.csv"], validation_fraction=1, near_duplicates=2, num_folds=1)
+    message = str(caught.value)
+    for key in ("validation_fraction", "near_duplicates", "num_folds"):
+        assert f"{key}: input should be " in message
+    with pytest.raises(ValueError) as caught:
         prepare(
-            tmp_path, sources=["x/a.csv", "y/a.csv"], validation_fraction=1, near_duplicates=2, num_folds=1,
-            validation_sources=["c"], conversations=True, push_to_hub=True,
+            tmp_path, sources=["x/a.csv", "y/a.csv"], validation_sources=["c"], conversations=True, push_to_hub=True,
         )  # fmt: skip
     message = str(caught.value)
     for part in (
         "a, a are not all different",
-        "validation_fraction",
-        "near_duplicates",
-        "num_folds",
         "source c",
         "tokenizer",
         "push_to_hub: needs hub_dataset_id",

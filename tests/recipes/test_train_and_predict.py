@@ -81,8 +81,24 @@ def test_what_a_finished_judge_consists_of(project):
 def test_a_finished_run_says_so(project):
     before = (project / "runs" / "judge" / "adapter_model.safetensors").read_bytes()
     output = recipe("sft.py", "smollm2.yaml", *TINY, "--output_dir", "runs/judge", cwd=project)
-    assert "runs/judge holds a finished judge" in output
+    assert "runs/judge holds this judge already" in output
+    changes = ["--learning_rate", "0.5", "--temperature", "2", "--save_steps", "7"]
+    output = recipe("sft.py", "smollm2.yaml", *TINY, "--output_dir", "runs/judge", *changes, cwd=project, fails=True)
+    assert "runs/judge holds a finished judge with other settings or data" in output
+    assert "learning_rate: 0.001 then, 0.5 now" in output and "temperature: 1.03 then, 2.0 now" in output
     assert (project / "runs" / "judge" / "adapter_model.safetensors").read_bytes() == before
+
+
+def test_a_checkpoint_to_resume_from_is_one(project):
+    for name, problem in (("runs/none", "is not a folder"), ("runs/judge", "is incomplete")):
+        arguments = ["--output_dir", "runs/new", "--resume_from_checkpoint", name]
+        output = recipe("sft.py", "smollm2.yaml", *TINY, *arguments, cwd=project, fails=True)
+        assert f"resume_from_checkpoint: {name} {problem}" in output and "Traceback" not in output
+    checkpoint = sorted((project / "runs" / "judge").glob("checkpoint-*"))[0]
+    arguments = ["--output_dir", "runs/new", "--resume_from_checkpoint", checkpoint]
+    recipe("sft.py", "smollm2.yaml", *TINY, *arguments, cwd=project)
+    old, new = (project / "runs" / name / "adapter_model.safetensors" for name in ("judge", "new"))
+    assert old.read_bytes() == new.read_bytes()
 
 
 def test_mistakes_are_reported_before_anything_is_loaded(project):

@@ -4,7 +4,7 @@ import pytest
 
 from lmsys_trl.errors import UserError
 from lmsys_trl.terminal import set_up_logging
-from lmsys_trl.training.checkpoints import changed_settings, last_complete_checkpoint, write_manifest
+from lmsys_trl.training.checkpoints import changed_settings, checkpoint_to_resume, write_manifest
 
 SETTINGS = {"learning_rate": 1e-3, "data, train": "abc", "output_dir": "x"}
 
@@ -22,11 +22,11 @@ def run(tmp_path):
 
 
 def test_the_newest_complete_checkpoint_is_taken(run, capsys):
-    assert last_complete_checkpoint(run, SETTINGS) == str(run / "checkpoint-10")
-    assert last_complete_checkpoint(run / "none", SETTINGS) is None
+    assert checkpoint_to_resume(run, SETTINGS) == str(run / "checkpoint-10")
+    assert checkpoint_to_resume(run / "none", SETTINGS) is None
     (run / "checkpoint-10" / "manifest.json").unlink()
-    assert last_complete_checkpoint(run, SETTINGS) == str(run / "checkpoint-9")
-    assert "checkpoint-10 is incomplete and skipped" in capsys.readouterr().err
+    assert checkpoint_to_resume(run, SETTINGS) == str(run / "checkpoint-9")
+    assert "checkpoint-10 is skipped: it is incomplete" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -39,16 +39,16 @@ def test_the_newest_complete_checkpoint_is_taken(run, capsys):
 )
 def test_a_damaged_checkpoint_is_skipped(run, damage, capsys):
     damage(run / "checkpoint-10" / "optimizer.pt")
-    assert last_complete_checkpoint(run, SETTINGS) == str(run / "checkpoint-9")
-    assert "damaged and skipped: optimizer.pt changed" in capsys.readouterr().err
+    assert checkpoint_to_resume(run, SETTINGS) == str(run / "checkpoint-9")
+    assert "is skipped: it is damaged: optimizer.pt changed" in capsys.readouterr().err
     for step in (2, 9):
         (run / f"checkpoint-{step}" / "manifest.json").write_text('{"files": {')
-    assert last_complete_checkpoint(run, SETTINGS) is None
+    assert checkpoint_to_resume(run, SETTINGS) is None
 
 
 def test_other_settings_or_data_are_refused_by_name(run):
     with pytest.raises(UserError) as caught:
-        last_complete_checkpoint(run, {"learning_rate": 2e-3, "data, train": "abd", "output_dir": "y", "new": 1})
+        checkpoint_to_resume(run, {"learning_rate": 2e-3, "data, train": "abd", "output_dir": "y", "new": 1})
     message = str(caught.value)
     assert "learning_rate: 0.001 then, 0.002 now" in message and "data, train: abc then, abd now" in message
     assert "new: None then, 1 now" in message and "output_dir:" not in message.partition("\n")[2]
@@ -60,7 +60,7 @@ def test_a_draft_that_a_kill_has_left_is_not_part_of_a_checkpoint(run, draft):
     (run / "checkpoint-10" / draft).write_text("{")
     write_manifest(run / "checkpoint-10", SETTINGS)
     (run / "checkpoint-10" / draft).unlink(missing_ok=True)
-    assert last_complete_checkpoint(run, SETTINGS) == str(run / "checkpoint-10")
+    assert checkpoint_to_resume(run, SETTINGS) == str(run / "checkpoint-10")
 
 
 def test_checkpoints_of_earlier_versions_are_accepted(run):
@@ -69,6 +69,6 @@ def test_checkpoints_of_earlier_versions_are_accepted(run):
     manifest = json.loads((run / "checkpoint-10" / "manifest.json").read_text())
     old = {**settings, "learning_rate": 1e-3, "use_peft": True, "data, train": "abc", "eval_strategy": "no"}
     (run / "checkpoint-10" / "manifest.json").write_text(json.dumps({**manifest, "settings": old}))
-    assert last_complete_checkpoint(run, {**old, "eval_strategy": "steps"}) == str(run / "checkpoint-10")
+    assert checkpoint_to_resume(run, {**old, "eval_strategy": "steps"}) == str(run / "checkpoint-10")
     with pytest.raises(UserError, match="data, train: abc then, abd now"):
-        last_complete_checkpoint(run, {**old, "data, train": "abd"})
+        checkpoint_to_resume(run, {**old, "data, train": "abd"})
