@@ -7,6 +7,9 @@ from typing import Literal
 MODEL_CONFIG = "trl.ModelConfig"
 TRAINING_CONFIG = "lmsys_trl.training.config.TrainingConfig"
 
+# Of transformers. Others, such as the kernels of a repository on the Hub, would run code of others.
+Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
+
 
 @dataclass
 class JudgeConfig:
@@ -76,8 +79,8 @@ class InferenceConfig:
     )
     load_in_4bit: bool | None = field(default=None, metadata={"help": "Load in nf4; false: weights as they are."})
     load_in_8bit: bool | None = field(default=None, metadata={"help": "Load in 8 bits; false: weights as they are."})
-    attn_implementation: str | None = field(
-        default=None, metadata={"help": "eager, sdpa or flash_attention_2 (default: sdpa where the model has it)."}
+    attn_implementation: Attention | None = field(
+        default=None, metadata={"help": "How attention is computed (default: sdpa where the model has it)."}
     )
     max_tokens_per_batch: int | None = field(
         default=None, metadata={"help": "Tokens in a forward pass, with padding (default: 512 on a CPU, else 4096)."}

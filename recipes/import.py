@@ -10,6 +10,7 @@ from typing import Literal
 
 from lmsys_trl.config import parse_config
 from lmsys_trl.encoding.template import PROMPT_VERSION
+from lmsys_trl.options import Attention
 from lmsys_trl.terminal import logger, run_recipe, suggest_next
 
 
@@ -37,8 +38,8 @@ class ImportConfig:
     dtype: Literal["float32", "bfloat16", "float16"] = field(
         default="bfloat16", metadata={"help": "Data type of the base model's weights."}
     )
-    attn_implementation: str | None = field(
-        default=None, metadata={"help": "eager, sdpa or flash_attention_2 (default: that of the base model)."}
+    attn_implementation: Attention | None = field(
+        default=None, metadata={"help": "How attention is computed (default: that of the base model)."}
     )
 
 

@@ -68,6 +68,7 @@ def main():
             max_tokens_per_batch=inference.max_tokens_per_batch,
             folder=folder / str(judge_file.fold),
             processes=processes,
+            progress=True,
         )
         tables.append(predictions.assign(fold=judge_file.fold))
     if processes.is_main_process:

@@ -79,6 +79,7 @@ def main():
         folder=folder,
         shard_size=config.shard_size,
         processes=processes,
+        progress=True,
     )
     if processes.is_main_process:
         save_predictions_as(predictions, output_file)

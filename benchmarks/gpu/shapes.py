@@ -378,8 +378,10 @@ def predict_bare_backbone(judge: Judge, inputs: list[torch.Tensor], max_tokens: 
 
 @torch.inference_mode()
 def predict_notebook(judge: Judge, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-    """As public notebooks do it."""
+    """As public notebooks do it, with the logits of the whole vocabulary."""
     letters, probabilities = judge.settings.token_ids, []
+    letters_head = judge.model.get_output_embeddings()
+    judge.model.set_output_embeddings(letters_head.complete[0])
     for first in range(0, len(inputs), 4):
         examples = [{"input_ids": ids[0].tolist()} for ids in inputs[first : first + 4]]
         batch = pad_left(examples, judge.tokenizer.pad_token_id)
@@ -387,6 +389,7 @@ def predict_notebook(judge: Judge, inputs: list[torch.Tensor]) -> list[torch.Ten
         with torch.autocast(DEVICE.type, torch.bfloat16):
             logits = judge.model(**batch, use_cache=False).logits
         probabilities.append(logits[:, -1, letters].float().softmax(-1).cpu())
+    judge.model.set_output_embeddings(letters_head)
     return probabilities
 
 

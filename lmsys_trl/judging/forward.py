@@ -1,7 +1,6 @@
 """Token ids of examples -> the logits of the letters after them."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -47,39 +46,53 @@ def letter_logits(
     if processes is not None:
         batches = distribute(batches, lengths, processes.num_processes)[processes.process_index]
     computed, num_done, num_examples = [], 0, sum(map(len, batches))
-    with _letters_only(model, letters) as columns:
-        for batch in batches:
-            inputs = pad_left([{"input_ids": examples[i].tolist()} for i in batch], pad_token_id)
-            inputs = {key: tensor.to(device) for key, tensor in inputs.items()}
-            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-                outputs = model(**inputs, logits_to_keep=1, use_cache=False)
-            computed.append((batch, outputs.logits[:, -1, columns].double().cpu()))
-            num_done += len(batch)
-            on_progress(num_done / num_examples)
+    columns = letter_columns(model, letters)
+    for batch in batches:
+        inputs = pad_left([{"input_ids": examples[i].tolist()} for i in batch], pad_token_id)
+        inputs = {key: tensor.to(device) for key, tensor in inputs.items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            outputs = model(**inputs, logits_to_keep=1, use_cache=False)
+        computed.append((batch, outputs.logits[:, -1, columns].double().cpu()))
+        num_done += len(batch)
+        on_progress(num_done / num_examples)
     logits = torch.empty(len(examples), len(letters), dtype=torch.float64)
     for batch, values in computed if processes is None else gather_object(computed):
         logits[batch] = values
     return logits
 
 
-@contextmanager
-def _letters_only(model: PreTrainedModel, letters: list[int]) -> Iterator[list[int]]:
+class LettersHead(torch.nn.Linear):
     """
-    Within, the model's head computes the logits of the letters and of no other token. Yields their columns. Reading
-    the weights of a vocabulary of 262,144 takes a CPU as long as 25 tokens of gemma-3-270m.
+    The rows of a model's head for the tokens that judges answer with, and no others: reading the weights of a
+    vocabulary of 262,144 takes a CPU as long as 25 tokens of gemma-3-270m.
+    """
+
+    def __init__(self, head: torch.nn.Linear, token_ids: list[int]):
+        super().__init__(head.in_features, len(token_ids), bias=head.bias is not None, device="meta")
+        for name, parameter in head.named_parameters():
+            setattr(self, name, torch.nn.Parameter(parameter[token_ids], requires_grad=False))
+        self.token_ids = token_ids
+        self.complete = (head,)  # a tuple, so that it is not a part of this module
+
+
+def keep_letters(model: PreTrainedModel, letters: list[int]) -> None:
+    """
+    Let a model's head compute the logits of the letters alone, for as long as it lives: its forward pass changes
+    nothing, so that threads can share it. A judge that is added to the model adds its letters behind those there.
     """
     head = model.get_output_embeddings()
-    if type(head) is not torch.nn.Linear:  # such as one with an adapter
-        yield letters
+    token_ids, complete = (head.token_ids, head.complete[0]) if isinstance(head, LettersHead) else ([], head)
+    if type(complete) is not torch.nn.Linear:  # such as one with an adapter
         return
-    small = torch.nn.Linear(head.in_features, len(letters), bias=head.bias is not None, device="meta")
-    for name, parameter in head.named_parameters():
-        setattr(small, name, torch.nn.Parameter(parameter[letters], requires_grad=False))
-    model.set_output_embeddings(small)
-    try:
-        yield list(range(len(letters)))
-    finally:
-        model.set_output_embeddings(head)
+    added = [token for token in letters if token not in token_ids]
+    if added:
+        model.set_output_embeddings(LettersHead(complete, [*token_ids, *added]))
+
+
+def letter_columns(model: PreTrainedModel, letters: list[int]) -> list[int]:
+    """Where the letters' logits are among those that the model computes."""
+    head = model.get_output_embeddings()
+    return [head.token_ids.index(token) for token in letters] if isinstance(head, LettersHead) else letters
 
 
 def activate_adapter(model: PeftModel, adapter_name: str) -> None:

@@ -1,14 +1,15 @@
 """An adapter that gives probabilities: loading it on its base model, and asking it."""
 
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
-from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..artifacts import file_fingerprint
@@ -16,17 +17,20 @@ from ..data.dataset import data_fingerprint
 from ..encoding.template import PROMPT_VERSION
 from ..encoding.tokenizer import load_tokenizer
 from ..errors import UserError, raise_problems
-from ..models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, resolve_adapter
+from ..models.adapter import ADAPTER_CONFIG, resolve_adapter
+from ..models.adapter_weights import attach_adapter, weights_file
 from ..models.base import architecture, find_base_of, load_base, weights_fingerprint
 from ..models.judge_file import JudgeFile, tokenizer_fingerprints
 from ..predictions.table import PROBABILITIES, predictions_table
 from ..predictions.tta import select_second_order
+from .battles import as_battles
 from .both_orders import combine_orders
-from .forward import activate_adapter
+from .forward import activate_adapter, keep_letters
 from .predict import PredictionOptions, predict_order
 from .resume import Shards
 
-REQUIRED_COLUMNS = ("id", "prompt", "response_a", "response_b")
+Texts = str | Sequence[str | None] | None
+Battles = Dataset | pd.DataFrame | list[dict]
 
 
 class Judge:
@@ -54,8 +58,13 @@ class Judge:
         identity: dict | None = None,
     ):
         self.model, self.tokenizer, self.settings = model.eval(), tokenizer, settings
-        self.adapter_name = adapter_name  # None: the model has no other adapter
+        self.adapter_name = adapter_name  # None: the model has no adapter
         self.identity = identity or {}  # fingerprints of adapter and base, and the precision
+        keep_letters(model, settings.token_ids)
+        if adapter_name is not None:
+            activate_adapter(model, adapter_name)
+        # Judges that share a model activate their adapters in turn; one that has a model of its own needs no turns.
+        self._turn = threading.Lock()
 
     @classmethod
     def from_pretrained(
@@ -92,10 +101,17 @@ class Judge:
                 f"{adapter}: trained with prompt version {settings.prompt_version}, and this is {PROMPT_VERSION}. "
                 "Use the version of lmsys-trl that its judge.json names"
             )
-        if not (adapter / ADAPTER_WEIGHTS).is_file():
-            raise UserError(f"{adapter}: no {ADAPTER_WEIGHTS}. Pickled adapters are not loaded")
+        weights = weights_file(adapter)
         tokenizer = load_tokenizer(str(adapter))
         _refuse_other(f"the tokenizer in {adapter}", tokenizer_fingerprints(tokenizer), settings.tokenizer)
+        raise_problems(
+            [
+                f"{adapter}: judge.json says that token {letter['id']} is {letter['letter']!r}, and in its tokenizer "
+                f"it is {tokenizer.decode([letter['id']])!r}. The judge was changed: fetch it again"
+                for letter in settings.letters.values()
+                if letter["id"] >= len(tokenizer) or tokenizer.decode([letter["id"]]) != letter["letter"]
+            ]
+        )
         base = find_base_of(settings.base_model, model_name_or_path)
         _refuse_other(f"base model {base}", architecture(base), settings.base_model["architecture"])
         if (base / "tokenizer.json").is_file():
@@ -113,7 +129,7 @@ class Judge:
             trained_with = {**trained_with, "attn_implementation": None}
         precision = {**trained_with, **(precision or {})}
         identity = {
-            "adapter": file_fingerprint(adapter / ADAPTER_WEIGHTS),
+            "adapter": file_fingerprint(weights),
             "adapter_config": file_fingerprint(adapter / ADAPTER_CONFIG),
             "base": fingerprint,
             "precision": precision,
@@ -122,15 +138,18 @@ class Judge:
             if any(share_base_with.identity[key] != identity[key] for key in ("base", "precision")):
                 raise UserError(f"{adapter}: its base model or precision is not that of the judge to share with")
             name = f"judge{len(share_base_with.model.peft_config)}"
-            share_base_with.model.load_adapter(str(adapter), adapter_name=name)
-            return cls(share_base_with.model, tokenizer, settings, name, identity)
+            with share_base_with._turn:
+                attach_adapter(share_base_with.model, adapter, name)
+                judge = cls(share_base_with.model, tokenizer, settings, name, identity)
+            judge._turn = share_base_with._turn
+            return judge
         try:
             model = load_base(
                 base, precision["dtype"], precision["attn_implementation"], quantization=precision["quantization"]
             )
         except (ImportError, ValueError) as error:  # such as flash attention where there is none
             raise UserError(f"base model {base} cannot be loaded with {precision}: {error}") from error
-        model = PeftModel.from_pretrained(model, str(adapter))
+        model = attach_adapter(model, adapter)
         if torch.accelerator.is_available() and not precision["quantization"]:
             model = model.to(torch.accelerator.current_accelerator())
         return cls(model, tokenizer, settings, model.active_adapter, identity)
@@ -140,30 +159,26 @@ class Judge:
         """The precision in which the judge computes."""
         return self.identity.get("precision", self.settings.precision)
 
-    def predict(
-        self, prompt: Sequence[str | None], response_a: Sequence[str | None], response_b: Sequence[str | None],
-        tta: str = "none",
-    ) -> dict[str, float]:  # fmt: skip
+    def predict(self, prompt: Texts, response_a: Texts, response_b: Texts, tta: str = "none") -> dict[str, float]:
         """
         Predict the vote on one battle.
 
         Args:
-            prompt, response_a, response_b (`Sequence[str]`): One text a turn.
+            prompt, response_a, response_b (`str` or `Sequence[str]`): A text, or one for each turn.
             tta (`str`): "none", or "swap" to average both orders of the answers.
 
         Returns:
             `dict[str, float]`: `winner_model_a`, `winner_model_b` and `winner_tie`; they sum to 1.
         """
-        texts = {"prompt": prompt, "response_a": response_a, "response_b": response_b}
-        battle = {"id": None, **{key: [text] if isinstance(text, str) else list(text) for key, text in texts.items()}}
-        return self.predict_dataset([battle], tta=tta, progress=False)[PROBABILITIES].iloc[-1].to_dict()
+        battle = {"id": None, "prompt": prompt, "response_a": response_a, "response_b": response_b}
+        return self.predict_dataset([battle], tta=tta)[PROBABILITIES].iloc[-1].to_dict()
 
-    def predict_battles(self, battles: list[dict], **options) -> list[dict]:
+    def predict_battles(self, battles: Battles, **options) -> list[dict]:
         """The table of [`~Judge.predict_dataset`] as a list of rows, with None for what is missing."""
         table = self.predict_dataset(battles, **options).astype(object)
         return table.where(table.notna(), None).to_dict("records")
 
-    def predict_dataset(self, battles: Dataset | list[dict], **options) -> pd.DataFrame:
+    def predict_dataset(self, battles: Battles, **options) -> pd.DataFrame:
         """
         Predict the votes on many battles: softmax over the letters' logits at the last position of a battle's
         example, at the judge's temperature, calibrated if it has a calibration.
@@ -175,8 +190,8 @@ class Judge:
         shown, so to "ab" and, before it is swapped back, to "ba"; that of both orders to the uncalibrated mean.
 
         Args:
-            battles (`Dataset` or `list[dict]`): Battles, of which `id`, `prompt`, `response_a` and `response_b` are
-                needed. A vote is passed on and not looked at.
+            battles (`Dataset`, `DataFrame` or `list[dict]`): Battles, of which `id`, `prompt`, `response_a` and
+                `response_b` are needed: a text each, or a list with one a turn. A vote is passed on and not looked at.
             options: The fields of [`PredictionOptions`].
 
         Returns:
@@ -187,14 +202,11 @@ class Judge:
             `attrs["judge"]` says by whom.
 
         Raises:
-            UserError: If an option is invalid, the shards are those of something else, or a prediction is not a
-                number.
+            UserError: If a battle or an option is invalid, the shards are those of something else, or a prediction is
+                not a number.
         """
         chosen = PredictionOptions(**options)
-        columns = battles.column_names if isinstance(battles, Dataset) else next(iter(battles), REQUIRED_COLUMNS)
-        missing = [name for name in REQUIRED_COLUMNS if name not in columns]
-        if missing:
-            raise UserError(f"battles: no {', '.join(missing)}. lmsys-trl predict reads files of other formats")
+        battles = as_battles(battles)
         if chosen.folder and not isinstance(battles, Dataset):
             raise UserError("folder: shards are saved for a Dataset only. Make one with Dataset.from_list(battles)")
         chosen.max_length = self._checked_length(chosen.max_length)
@@ -206,9 +218,22 @@ class Judge:
         }
         data = {"data": data_fingerprint(battles)} if isinstance(battles, Dataset) and chosen.folder else {}
         shards = Shards(chosen.folder, {**record, **data}, chosen.processes)
-        if self.adapter_name is not None:
-            activate_adapter(self.model, self.adapter_name)
+        with self._active():
+            return self._predict(battles, record, shards, chosen)
 
+    @contextmanager
+    def _active(self) -> Iterator[None]:
+        """Within, the model computes with this judge's adapter, whichever judges and threads share it."""
+        if self.adapter_name is None or len(self.model.peft_config) == 1:
+            yield
+            return
+        with self._turn:
+            activate_adapter(self.model, self.adapter_name)
+            yield
+
+    def _predict(
+        self, battles: Dataset | list[dict], record: dict, shards: Shards, chosen: PredictionOptions
+    ) -> pd.DataFrame:
         as_given = predict_order(self, battles, "ab", np.arange(len(battles)), shards, chosen)
         if as_given is None:
             return predictions_table([])

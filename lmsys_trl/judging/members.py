@@ -49,7 +49,7 @@ def predict_members(
         if judge is not None and (base != judge_base or not _share_base(judge, adapter)):
             judge = None  # free its memory before the next one is loaded
         judge, judge_base = Judge.from_pretrained(adapter, base, precision, share_base_with=judge), base
-        shards = {"folder": folder / str(number), **options}
+        shards = {"folder": folder / str(number), "progress": True, **options}
         if weights is None:
             weights = weights_of(judge.predict_dataset(battles, **shards))
         is_member = np.array(adapters) == adapter

@@ -39,4 +39,4 @@ def log_merged_losses(
 
 
 def _predict(judge: Judge, battles: list[dict]) -> np.ndarray:
-    return probabilities_of(judge.predict_dataset(battles), "ab")
+    return probabilities_of(judge.predict_dataset(battles, progress=True), "ab")

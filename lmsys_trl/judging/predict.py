@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from ..errors import UserError
 from ..predictions.tta import parse_tta
+from .battles import as_battle
 from .both_orders import battle_predictions, encode_for_prediction
 from .forward import letter_logits
 from .resume import Shards
@@ -54,7 +55,7 @@ class PredictionOptions:
     folder: Path | None = None
     shard_size: int = 512
     processes: PartialState | None = None
-    progress: bool = True
+    progress: bool = False
 
     def __post_init__(self):
         if isinstance(self.tta, str):
@@ -88,7 +89,7 @@ def predict_order(
     with _progress_bar(f"Predicting {order}", len(places), len(places) - len(missing), options) as advance:
         for start in range(0, len(missing), size):
             shard = missing[start : start + size]
-            table = _predict_shard(judge, [battles[int(place)] for place in shard], order, options, advance)
+            table = _predict_shard(judge, [as_battle(battles[int(place)]) for place in shard], order, options, advance)
             shards.add(order, table.assign(place=shard))
     return shards.table(order, places)
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -18,6 +17,7 @@ from ..encoding.tokenizer import rendered_template
 from ..errors import UserError, raise_problems
 from .adapter import JUDGE_FILE, resolve_adapter
 from .base import architecture, hub_revision, weights_fingerprint
+from .judge_schema import find_problems
 
 
 @dataclass
@@ -31,7 +31,7 @@ class JudgeFile:
         max_length (`int`), inference_max_length (`int`): Maximum tokens in an example, in training and at prediction.
         temperature (`float`): What the letters' logits are divided by.
         base_model (`dict`): `id` and `revision` on the Hub, `fingerprint` of the weights, `architecture`.
-        tokenizer (`dict`): Fingerprints of `vocabulary` and `template`.
+        tokenizer (`dict`): Fingerprints of `vocabulary`, `template` and `pipeline`.
         precision (`dict`): `dtype`, `autocast` (bool), `attn_implementation` and `quantization` of the training.
         dataset (`dict`): The fingerprint of each split it was trained with.
         votes (`dict`): `id` and `revision` of the data set on the Hub, and its `license`.
@@ -100,7 +100,8 @@ class JudgeFile:
         Read the `judge.json` of an adapter, named as for [`resolve_adapter`].
 
         Raises:
-            UserError: If there is none, if it is damaged, or if keys are missing or unknown. Says what to do.
+            UserError: If there is none, if it is damaged, or if a key is missing, unknown, or has a value that makes
+                no sense. Names all of them and says what to do.
         """
         path = resolve_adapter(adapter) / JUDGE_FILE
         try:
@@ -112,21 +113,7 @@ class JudgeFile:
             ) from None
         except ValueError as error:
             raise UserError(f"adapter {adapter}: {JUDGE_FILE} is damaged: {error}") from error
-        if not isinstance(content, dict):
-            raise UserError(f"adapter {adapter}: {JUDGE_FILE} is damaged: expected a JSON object")
-        problems = []
-        if missing := [key for key in _required_keys(cls) if not _has(content, key)]:
-            problems.append(
-                f"adapter {adapter}: {JUDGE_FILE} lacks {', '.join(missing)}. Train it again, or give the adapter to "
-                "lmsys-trl import"
-            )
-        if unknown := content.keys() - {key.name for key in dataclasses.fields(cls)}:
-            written_by = (content.get("versions") or {}).get("lmsys-trl", "of another version")
-            problems.append(
-                f"adapter {adapter}: {JUDGE_FILE} has unknown keys: {', '.join(sorted(unknown))}. Install the "
-                f"lmsys-trl that wrote it ({written_by})"
-            )
-        raise_problems(problems)
+        raise_problems([f"adapter {adapter}: {JUDGE_FILE} {problem}" for problem in find_problems(content)])
         return cls(**content)
 
     def save(self, folder: Path) -> None:
@@ -146,6 +133,9 @@ class JudgeFile:
             "vocabulary of the tokenizer": (self.tokenizer["vocabulary"][:12], other.tokenizer["vocabulary"][:12]),
             "chat template": (self.tokenizer["template"][:12], other.tokenizer["template"][:12]),
         }
+        if "pipeline" in self.tokenizer and "pipeline" in other.tokenizer:
+            pipelines = (self.tokenizer["pipeline"][:12], other.tokenizer["pipeline"][:12])
+            pairs["normalizer, pre-tokenizer or merges"] = pipelines
         lines = [f"{name}: {theirs}, not {ours}" for name, (ours, theirs) in pairs.items() if theirs != ours]
         if other.base_model["fingerprint"] != self.base_model["fingerprint"]:
             lines.append(f"base model: {other._weights}, not {self._weights}")
@@ -182,35 +172,15 @@ def load_judge_files(adapters: Iterable[str]) -> dict[str, JudgeFile]:
     return files
 
 
-def _required_keys(cls: type[JudgeFile]) -> list[str]:
-    """The keys without a default, and the entries in them that are always read: `base_model.fingerprint`."""
-    entries = {
-        "letters": [f"{winner}.{entry}" for winner in WINNERS for entry in ("letter", "id")],
-        "base_model": ["id", "fingerprint", "architecture"],
-        "tokenizer": ["vocabulary", "template"],
-        "precision": ["dtype", "autocast", "attn_implementation", "quantization"],
-    }
-    keys = []
-    for key in dataclasses.fields(cls):
-        if key.default is key.default_factory is dataclasses.MISSING:
-            keys += [f"{key.name}.{entry}" for entry in entries.get(key.name, ())] or [key.name]
-    return keys
-
-
-def _has(content: dict, key: str) -> bool:
-    """Whether nested dicts have a key such as `base_model.id`."""
-    value: Any = content
-    for name in key.split("."):
-        if not isinstance(value, dict) or name not in value:
-            return False
-        value = value[name]
-    return True
-
-
 def tokenizer_fingerprints(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    """Hashes of the vocabulary, and of what the chat template puts around a message."""
-    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
-    return {
-        "vocabulary": sha256(vocabulary.encode()).hexdigest(),
-        "template": sha256("".join(rendered_template(tokenizer)).encode()).hexdigest(),
+    """
+    Hashes of the vocabulary, of what the chat template puts around a message, and of all that makes tokens of a text:
+    normalizer, pre-tokenizer and merges. Judges of version 0.1.0 lack the last one.
+    """
+    pipeline = json.loads(tokenizer.backend_tokenizer.to_str())
+    parts = {
+        "vocabulary": json.dumps(sorted(tokenizer.get_vocab().items())),
+        "template": "".join(rendered_template(tokenizer)),
+        "pipeline": json.dumps([pipeline[key] for key in ("normalizer", "pre_tokenizer", "model")]),
     }
+    return {name: sha256(part.encode()).hexdigest() for name, part in parts.items()}

@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel
-from safetensors.torch import load_file, save_file
+from peft import LoraConfig
+from safetensors.torch import save_file
 
 from ..artifacts import provenance, strip_local_paths
 from ..encoding.tokenizer import load_tokenizer
 from ..errors import UserError, raise_problems
 from .adapter import ADAPTER_WEIGHTS, lora_differences, resolve_adapter
+from .adapter_weights import attach_adapter, read_lora_config, read_weights
 from .base import find_base_of, load_base
 from .judge_file import JudgeFile
 
@@ -33,12 +34,15 @@ def average_adapters(adapters: list[Path], method: str) -> tuple[LoraConfig, dic
         UserError: If the adapters differ in what they must share.
     """
     _check_mergeable(adapters)
-    config = LoraConfig.from_pretrained(adapters[0])
-    weights = [load_file(adapter / ADAPTER_WEIGHTS) for adapter in adapters]
+    config = read_lora_config(adapters[0])
+    weights = [read_weights(adapter) for adapter in adapters]
     if method == "mean":
         return config, {name: torch.stack([each[name] for each in weights]).mean(0) for name in weights[0]}
     if config.use_dora:
         raise UserError("method: cat has no meaning for DoRA, which scales the sum of base and adapter. Use mean")
+    others = [name for name in weights[0] if "lora_A" not in name and "lora_B" not in name]
+    if others:
+        raise UserError(f"method: cat is for matrices A and B only, and these have {others[0]}. Use mean")
     # B A = sum of B_i A_i, and the scale, alpha / r or alpha / sqrt(r), must become that of one over their number.
     tensors = {
         name: torch.cat([each[name] for each in weights], dim=0 if "lora_A" in name else 1) for name in weights[0]
@@ -53,12 +57,15 @@ def _check_mergeable(adapters: list[Path]) -> None:
     """Raise a [`UserError`] with all that makes adapters differ from the first of them."""
     if len(adapters) < 2:
         raise UserError(f"adapter: expected two or more to average, found {len(adapters)}")
-    first, first_lora = JudgeFile.load(adapters[0]), LoraConfig.from_pretrained(adapters[0])
+    first, first_lora = JudgeFile.load(adapters[0]), read_lora_config(adapters[0])
     problems = []
     for adapter in adapters[1:]:
         differences = first.differences(JudgeFile.load(adapter))
-        differences += lora_differences(first_lora, LoraConfig.from_pretrained(adapter))
+        differences += lora_differences(first_lora, read_lora_config(adapter))
         problems += [f"{adapter}: {difference}" for difference in differences]
+        names, first_names = read_weights(adapter).keys(), read_weights(adapters[0]).keys()
+        if names != first_names:
+            problems.append(f"{adapter}: {len(names ^ first_names)} tensors are in one of the two only")
     raise_problems(problems, f"adapter: these cannot be averaged, since they are not like {adapters[0]}:")
 
 
@@ -114,6 +121,6 @@ def merge_into_base(adapter: Path, model_name_or_path: str | None, folder: Path)
             f"base model {base}: its weights are quantised, and what an adapter adds would be rounded away. Name the "
             "16-bit base with --model_name_or_path"
         )
-    model = PeftModel.from_pretrained(load_base(base, judge_file.precision["dtype"]), str(adapter))
+    model = attach_adapter(load_base(base, judge_file.precision["dtype"]), adapter)
     model.merge_and_unload().save_pretrained(folder)
     load_tokenizer(str(adapter)).save_pretrained(folder)

@@ -12,6 +12,7 @@ from ..data.columns import WINNER_COLUMNS
 from ..errors import UserError, raise_problems
 
 PROBABILITIES = list(WINNER_COLUMNS)  # pandas selects columns by lists
+ORDERS = ("ab", "ba", "mean")
 PREDICTION_COLUMNS = {
     "id": "string",
     "order": "string",  # "ab" as given, "ba" swapped, "mean" of both; always in terms of the battle as given
@@ -43,7 +44,8 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
     Read a predictions file. What it says of the judge is in the table's `attrs["judge"]`.
 
     Raises:
-        UserError: If there is none, if it is not a parquet file, or columns are missing.
+        UserError: If there is none, if it is not a parquet file, if columns are missing, or if a row is not a
+            prediction.
     """
     path = Path(path)
     if not path.is_file():
@@ -57,7 +59,34 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
     missing = [name for name in PREDICTION_COLUMNS if name not in table and name not in ("fold", "group")]
     if missing:
         raise UserError(f"predictions {path}: no columns {', '.join(missing)}. Make it with lmsys-trl predict")
+    problems = table_problems(table) if len(table) else ["there are none in it"]
+    raise_problems([f"predictions {path}: {problem}" for problem in problems])
     return table
+
+
+def table_problems(table: pd.DataFrame) -> list[str]:
+    """What is wrong with the rows of a predictions table: each with its count and the first id."""
+    p = table[PROBABILITIES].to_numpy(dtype=float, na_value=np.nan)
+    winner = table["winner"]
+    wrong = {
+        "rows without an id": table["id"].isna(),
+        f"rows whose order is not one of {', '.join(ORDERS)}": ~table["order"].isin(ORDERS),
+        "rows with the id and order of another one": table.duplicated(["id", "order"]),
+        "rows are not probabilities: finite, not negative, with the sum 1": ~is_distribution(p),
+        f"rows whose winner is not one of {', '.join(WINNERS)}": winner.notna() & ~winner.isin(WINNERS),
+    }
+    masks = {what: np.asarray(mask, dtype=bool) for what, mask in wrong.items()}
+    return [
+        f"{mask.sum()} {what}, the first with id {table['id'].iloc[mask.argmax()]}"
+        for what, mask in masks.items()
+        if mask.any()
+    ]
+
+
+def is_distribution(probabilities: np.ndarray) -> np.ndarray:
+    """A boolean mask of the rows that are finite, not negative, and sum to 1. Shape `(rows, 3)` -> `(rows,)`."""
+    finite = np.isfinite(probabilities).all(axis=1)
+    return finite & (probabilities >= 0).all(axis=1) & (abs(probabilities.sum(axis=1) - 1) < 1e-3)
 
 
 def load_all_predictions(paths: Sequence[str | Path]) -> list[pd.DataFrame]:

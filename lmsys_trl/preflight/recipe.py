@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import get_args
 
 import torch
 from peft import PeftConfig, get_peft_model
 from transformers import (
-    AttentionInterface,
     AutoConfig,
     AutoModelForCausalLM,
     BitsAndBytesConfig,
@@ -25,7 +25,7 @@ from ..encoding.tokenizer import load_tokenizer
 from ..errors import UserError
 from ..hub import download_repository, find_in_cache
 from ..models.precision import quantization_of
-from ..options import JudgeConfig
+from ..options import Attention, JudgeConfig
 from ..training.config import TrainingConfig
 
 BUNDLED_CONFIGS = Path(__file__).parent / "model_configs"
@@ -111,10 +111,12 @@ def check_attention(config: PreTrainedConfig, name: str | None, computes_in_16_b
     """Whether a model supports an implementation of attention. Whether its package is installed is not checked."""
     if name is None:
         return []
-    known = ["eager", *AttentionInterface().valid_keys()]
-    if name not in known and "/" not in name:  # with a slash it is a kernel on the Hub
+    known = get_args(Attention)
+    if "/" in name:
+        return [f"attn_implementation: {name} is code of a repository, which is never run. Use {', '.join(known)}"]
+    if name not in known:
         nearest = get_close_matches(name, known, n=1) or ["eager"]
-        return [f"attn_implementation: transformers knows no {name}. Did you mean {nearest[0]}?"]
+        return [f"attn_implementation: there is no {name}. Did you mean {nearest[0]}?"]
     if "flash" in name:
         if computes_in_16_bits:
             return []

@@ -70,6 +70,7 @@ def predict_votes(
             max_tokens_per_batch=inference.max_tokens_per_batch,
             folder=folder / str(len(tables)),
             processes=processes,
+            progress=True,
         )
         del judge  # before the next one is loaded
     return tables

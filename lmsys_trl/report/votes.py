@@ -12,7 +12,7 @@ from ..data.inputs import labelled_battles
 from ..errors import UserError, raise_problems
 from ..options import BattlesConfig
 from ..predictions.baselines import features_table
-from ..predictions.table import PROBABILITIES, load_predictions
+from ..predictions.table import PROBABILITIES, is_distribution, load_predictions
 
 
 @dataclass
@@ -187,7 +187,7 @@ def judge_predictions(name: str, predictions: pd.DataFrame, votes: pd.DataFrame)
     if len(other):
         problems.append(f"{other['id'].nunique()} battles have another vote, the first with id {other['id'].iloc[0]}")
     values = labelled[PROBABILITIES].to_numpy()
-    invalid = labelled[~(np.isclose(values.sum(axis=1), 1, atol=1e-3) & (values >= 0).all(axis=1))]
+    invalid = labelled[~is_distribution(values)]
     if len(invalid):
         problems.append(
             f"the probabilities in {len(invalid)} rows are negative or do not sum to 1, the first with id "

@@ -19,6 +19,7 @@ from ..data.dataset import dataset_info
 from ..encoding.dataset import encode_dataset
 from ..errors import UserError, raise_problems
 from ..models.adapter import lora_differences
+from ..models.adapter_weights import attach_adapter, read_lora_config
 from ..models.base import hub_id, load_base, weights_fingerprint
 from ..models.judge_file import JudgeFile
 from ..models.precision import quantization_of
@@ -112,7 +113,7 @@ def check_earlier_adapter(adapter: Path, judge_file: JudgeFile, lora: LoraConfig
         UserError: If it has another base, tokenizer, prompt or LoRA.
     """
     problems = judge_file.differences(JudgeFile.load(adapter))
-    problems += lora_differences(lora, LoraConfig.from_pretrained(adapter))
+    problems += lora_differences(lora, read_lora_config(adapter))
     raise_problems(problems, f"adapter_name_or_path: {adapter} does not fit this recipe:")
 
 
@@ -175,7 +176,7 @@ def load_model(
     model = load_base(base, model_config.dtype, model_config.attn_implementation, judge_file.precision["quantization"])
     if adapter is None:
         return model
-    return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+    return attach_adapter(model, adapter, is_trainable=True)
 
 
 def align_special_tokens(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:

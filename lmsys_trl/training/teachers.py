@@ -9,7 +9,7 @@ from datasets import Dataset, List, Value
 from ..battle import swap_probabilities
 from ..errors import UserError, raise_problems
 from ..models.judge_file import JudgeFile
-from ..predictions.table import PROBABILITIES, best_order, load_predictions
+from ..predictions.table import PROBABILITIES, best_order, is_distribution, load_predictions
 from ..terminal import logger
 
 TEACHERS_COLUMN = List(List(Value("float64")))  # the probabilities of A, B and tie for each teacher, or None
@@ -79,9 +79,10 @@ def read_teacher_predictions(file: str | Path) -> pd.DataFrame:
     duplicates = table.index[table.index.duplicated()]
     if len(duplicates):
         raise UserError(f"{file}: {len(duplicates)} duplicate ids, the first {duplicates[0]}")
-    broken = ~(np.isfinite(table).all(axis=1) & (table >= 0).all(axis=1) & (abs(table.sum(axis=1) - 1) < 1e-3))
+    broken = ~is_distribution(table.to_numpy())
     if broken.any():
-        raise UserError(f"{file}: {broken.sum()} rows are not probabilities, the first that of {broken.idxmax()}")
+        first = table.index[broken.argmax()]
+        raise UserError(f"{file}: {broken.sum()} rows are not probabilities, the first that of {first}")
     return table
 
 

@@ -8,6 +8,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from lmsys_trl import Judge
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.encoding.dataset import encode_dataset
 from lmsys_trl.encoding.tokenizer import load_tokenizer
@@ -67,6 +68,13 @@ def build_judge(base, folder, quantization=None, seed=1, target_modules=("q_proj
     precision = {"dtype": "float32", "autocast": False, "attn_implementation": "eager", "quantization": quantization}
     JudgeFile.describe(tokenizer, base, "owner/tiny", 700, 650, 1.03, precision).save(folder)
     return folder
+
+
+def all_logits(judge: Judge, token_ids: list[int]) -> torch.Tensor:
+    """The logits of the whole vocabulary after an example, from the backbone of a Llama and its complete head."""
+    with torch.no_grad():
+        hidden = judge.model.get_base_model().model(input_ids=torch.tensor([token_ids])).last_hidden_state[0, -1]
+        return judge.model.get_output_embeddings().complete[0](hidden)
 
 
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"}

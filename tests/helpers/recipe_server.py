@@ -52,7 +52,9 @@ class RecipeServer:
             listener.bind(address)
             listener.listen()
             command = [sys.executable, "-m", "helpers.recipe_server", str(listener.fileno())]
-            self._process = subprocess.Popen(command, env=environment, pass_fds=[listener.fileno()])
+            # A pipe, since a stream that can seek would become one that cannot when a command gets another.
+            streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            self._process = subprocess.Popen(command, env=environment, pass_fds=[listener.fileno()], **streams)
 
     def __enter__(self) -> "RecipeServer":
         return self
@@ -60,6 +62,7 @@ class RecipeServer:
     def __exit__(self, *_) -> None:
         self._process.terminate()
         self._process.wait()
+        self._process.stdout.close()
 
     def run(self, script: str, cwd: Path) -> tuple[int, str]:
         """Run a shell script in which the programs are found first. Returns its status and all that it prints."""
@@ -113,7 +116,10 @@ def _run(program: str, words: list[str]) -> None:
         importlib.import_module("lmsys_trl.cli").main()
     else:
         if program == "lmsys-trl":
-            words = [str(REPOSITORY / "recipes" / f"{words[0]}.py"), *_without_launch_options(words[1:])]
+            verb, *options = words
+            is_launched = verb in importlib.import_module("lmsys_trl.cli").LAUNCHED
+            options = _without_launch_options(options) if is_launched else options
+            words = [str(REPOSITORY / "recipes" / f"{verb}.py"), *options]
         elif program == "accelerate":
             words = words[next(i for i, word in enumerate(words) if word.endswith(".py")) :]
         sys.argv = words

@@ -2,9 +2,13 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from datasets import Dataset
 from helpers.models import build_base, build_judge, build_tokenizer
 from peft import PeftModel
 
@@ -12,8 +16,10 @@ from lmsys_trl import Judge
 from lmsys_trl.battle import WINNERS, swap_battle
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.encoding.examples import encode_battle
+from lmsys_trl.errors import UserError
 from lmsys_trl.models.adapter import JUDGE_FILE
 from lmsys_trl.models.base import find_local_base, load_base, weights_fingerprint
+from lmsys_trl.predictions.table import PROBABILITIES
 
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "float32"}
 
@@ -107,7 +113,7 @@ def test_folders_that_are_not_a_judge(adapter, base, tmp_path):
         Judge.from_pretrained(tmp_path, str(base))
     pickled = shutil.copytree(adapter, tmp_path / "pickled")
     (pickled / "adapter_model.safetensors").rename(pickled / "adapter_model.bin")
-    with pytest.raises(ValueError, match="Pickled adapters are not loaded"):
+    with pytest.raises(ValueError, match="lmsys-trl import makes one of an adapter_model.bin"):
         Judge.from_pretrained(pickled, str(base))
     settings = json.loads((adapter / JUDGE_FILE).read_text())
     (pickled / JUDGE_FILE).write_text(json.dumps({**settings, "prompt_version": "other"}))
@@ -132,3 +138,74 @@ def test_four_bits(tmp_path):
     )
     differences = [abs(a["winner_model_a"] - b["winner_model_a"]) for a, b in zip(one, other, strict=True)]
     assert 0 < max(differences) < 0.2
+
+
+def test_letters_that_are_not_those_of_the_tokenizer(adapter, base, tmp_path):
+    changed = shutil.copytree(adapter, tmp_path / "changed")
+    settings = json.loads((adapter / JUDGE_FILE).read_text())
+    for token in (999_999, settings["letters"]["tie"]["id"] + 1):
+        settings["letters"]["tie"]["id"] = token
+        (changed / JUDGE_FILE).write_text(json.dumps(settings))
+        with pytest.raises(UserError, match=f"judge.json says that token {token} is 'C'"):
+            Judge.from_pretrained(changed, str(base))
+
+
+def test_a_changed_normalizer_is_another_tokenizer(adapter, base, tmp_path):
+    changed = shutil.copytree(adapter, tmp_path / "changed")
+    content = json.loads((changed / "tokenizer.json").read_text())
+    content["normalizer"] = {"type": "Lowercase"}
+    (changed / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="the tokenizer in .*changed is not the one"):
+        Judge.from_pretrained(changed, str(base))
+
+
+def test_texts_lists_tables_and_datasets_are_the_same(judge):
+    battles = [
+        {"id": f"b{i}", "prompt": p, "response_a": "one\ntwo" * i, "response_b": "\N{GREEK SMALL LETTER PI}"}
+        for i, p in enumerate(("Count!", "Pi?", ""), 1)
+    ]
+    as_lists = [{key: value if key == "id" else [value] for key, value in battle.items()} for battle in battles]
+    expected = judge.predict_dataset(as_lists)[PROBABILITIES].to_numpy().tolist()
+    table = pd.DataFrame(battles)
+    for given in (battles, table, pd.DataFrame(as_lists), Dataset.from_list(battles), Dataset.from_list(as_lists)):
+        assert judge.predict_dataset(given)[PROBABILITIES].to_numpy().tolist() == expected
+    alone = [judge.predict(**{key: value for key, value in battle.items() if key != "id"}) for battle in battles]
+    assert [list(prediction.values()) for prediction in alone] == pytest.approx(np.array(expected), abs=1e-6)
+    table.loc[1, "response_a"] = None
+    assert judge.predict_dataset(table)["winner_tie"].notna().all()
+
+
+@pytest.mark.parametrize(
+    "text, problem",
+    [
+        ([{"role": "user", "content": "p"}], "prompt: expected a text, or a list with one text a turn, found"),
+        ({"role": "user"}, "prompt: expected a text"),
+        (3, "prompt: expected a text"),
+        ([["p"]], "prompt: expected a text"),
+    ],
+)
+def test_what_is_not_a_text_is_refused(judge, text, problem):
+    battles = [{"id": f"b{i}", "prompt": text, "response_a": "a", "response_b": "b"} for i in range(2)]
+    with pytest.raises(UserError) as error:
+        judge.predict_battles(battles)
+    assert f"battle b0: {problem}" in str(error.value) and f"battle b1: {problem}" in str(error.value)
+    with pytest.raises(UserError, match="its texts are JSON lists"):
+        judge.predict(prompt='["p"]', response_a='["a"]', response_b='["b"]')
+    with pytest.raises(UserError, match="expected a list of dicts, a DataFrame or a Dataset"):
+        judge.predict_battles("battles")
+
+
+def test_threads_share_a_judge(judge, adapter, base, tmp_path):
+    """Exactly what one thread gets, from one judge, and from two that share a base model."""
+    battles = make_battles(20)
+    first = Judge.from_pretrained(adapter, str(base))
+    second = Judge.from_pretrained(build_judge(base, tmp_path / "b", seed=5), str(base), share_base_with=first)
+
+    def predict(i):
+        texts = {column: battles[i % 20][column] for column in ("prompt", "response_a", "response_b")}
+        return (judge, first, second)[i % 3].predict(**texts)
+
+    expected = [predict(i) for i in range(60)]
+    assert len({str(prediction) for prediction in expected}) > 30
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(predict, [*range(60)] * 4)) == expected * 4

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
-from helpers.models import build_base, build_judge
+from helpers.models import all_logits, build_base, build_judge
 from helpers.run import REPOSITORY, recipe
 from helpers.votes import draw, simulated, table, write_votes
 from transformers import Gemma2Config, Gemma2ForCausalLM
@@ -146,7 +146,7 @@ def test_the_end_is_shown_once_there_is_a_rate(judge, battles, tmp_path, monkeyp
     data, folder = as_dataset(battles[:4]), tmp_path / "shards"
 
     def bars() -> list[str]:
-        judge.predict_dataset(data, folder=folder, shard_size=2)
+        judge.predict_dataset(data, folder=folder, shard_size=2, progress=True)
         return capsys.readouterr().err.replace("\r", "\n").split("\n")
 
     shown = [line for line in bars() if line]
@@ -184,8 +184,7 @@ def test_all_examples_are_averaged(judge, battles):
     for battle, probabilities in zip(few, predictions[PROBABILITIES].to_numpy(), strict=True):
         examples = encode_battle({**battle, "vote": None}, judge.tokenizer, 330)
         num_examples.append(len(examples))
-        with torch.no_grad():
-            logits = [judge.model(input_ids=torch.tensor([each["input_ids"]])).logits[0, -1] for each in examples]
+        logits = [all_logits(judge, each["input_ids"]) for each in examples]
         letters = judge.tokenizer.convert_tokens_to_ids(list("ABC"))
         expected = np.mean([(each[letters] / 1.03).softmax(-1).numpy() for each in logits], axis=0)
         assert probabilities == pytest.approx(expected, abs=1e-5)

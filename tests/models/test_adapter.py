@@ -7,6 +7,7 @@ import zipfile
 import pytest
 import torch
 from helpers.kaggle_server import LoopbackKaggle
+from helpers.models import all_logits
 from helpers.run import recipe, run
 from peft import LoraConfig, get_peft_model
 
@@ -104,8 +105,7 @@ def test_an_adapter_made_elsewhere_becomes_a_judge(elsewhere, base, tmp_path):
     texts = {"prompt": ["p"], "response_a": ["a"], "response_b": ["b"]}
     tokenizer = load_tokenizer(str(base))
     (example,) = encode_battle(texts, tokenizer, 650)
-    with torch.no_grad():
-        logits = judge.model(input_ids=torch.tensor([example["input_ids"]])).logits[0, -1]
+    logits = all_logits(judge, example["input_ids"])
     expected = (logits[tokenizer.convert_tokens_to_ids(["a", "b", "c"])].double() / 1.03).softmax(-1)
     assert list(judge.predict(**texts).values()) == pytest.approx(expected.tolist(), abs=1e-6)
 

@@ -141,7 +141,7 @@ def test_a_recipe_that_is_right(check):
         ({"dtype": "auto"}, "Set dtype and bnb_4bit_quant_storage to names such as bfloat16"),
         ({"lora_r": 0}, "lora_r: input should be 1 or more"),
         ({**GEMMA, "attn_implementation": "sdpa"}, "gemma2 caps its attention logits, which sdpa cannot. Use eager"),
-        ({"attn_implementation": "flash_atention_2"}, "transformers knows no flash_atention_2. Did you mean flash_"),
+        ({"attn_implementation": "flash_atention_2"}, "there is no flash_atention_2. Did you mean flash_"),
         ({**FLASH, "dtype": "float32", "bf16": False}, "flash_attention_2 computes in 16 bits only. Set dtype"),
         ({"max_length": 2001}, "max_length: 2001 tokens, but the model has positions for 2000. Lower it"),
         ({"inference_max_length": 2400}, "inference_max_length: 2400 tokens, but the model has positions for 2000"),

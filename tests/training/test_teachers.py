@@ -108,8 +108,8 @@ def test_missing_unknown_and_duplicate_ids_are_counted_and_refused(tmp_path, cap
     assert joined["teachers"][:] == [[[0.6, 0.3, 0.1]], None, None]
     assert "no prediction for 2 of 3" in capsys.readouterr().err
     for table, message in (
-        (pd.concat([make_predictions({"a": [0.6, 0.3, 0.1]})] * 2), "1 duplicate ids, the first a"),
-        (make_predictions({"a": [0.6, 0.3, 0.3]}), "1 rows are not probabilities, the first that of a"),
+        (pd.concat([make_predictions({"a": [0.6, 0.3, 0.1]})] * 2), "1 rows with the id and order of another one"),
+        (make_predictions({"a": [0.6, 0.3, 0.3]}), "1 rows are not probabilities"),
     ):
         save_predictions(table, file)
         with pytest.raises(UserError, match=message):

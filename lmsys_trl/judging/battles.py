@@ -1,0 +1,81 @@
+"""Battles as a program has them -> battles with a list of texts in each column."""
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+
+from ..data.columns import TURN_COLUMNS
+from ..errors import UserError, raise_problems
+
+
+def as_battles(battles: Dataset | pd.DataFrame | list[dict]) -> Dataset | list[dict]:
+    """
+    Battles as a judge predicts them. Those of a `Dataset` are left on disk; [`as_battle`] is for each when it is read.
+
+    Raises:
+        UserError: With the problems of all battles, or if they are something else.
+    """
+    if isinstance(battles, Dataset):
+        _check_columns(battles.column_names)
+        return battles
+    if isinstance(battles, pd.DataFrame):
+        _check_columns(battles.columns)
+        battles = battles.to_dict("records")
+    if not isinstance(battles, list) or not all(isinstance(battle, Mapping) for battle in battles):
+        raise UserError("battles: expected a list of dicts, a DataFrame or a Dataset")
+    converted, problems = [], []
+    for battle in battles:
+        try:
+            _check_columns(battle)
+            converted.append(as_battle(battle))
+        except UserError as error:
+            problems += error.problems
+    raise_problems(problems)
+    return converted
+
+
+def as_battle(battle: Mapping) -> dict:
+    """
+    A battle with a list of texts in each of its columns: a text alone is one turn.
+
+    Raises:
+        UserError: If a column holds something else, such as messages.
+    """
+    columns = {column: battle[column] for column in TURN_COLUMNS}
+    if all(map(_is_json_list, columns.values())):
+        raise UserError(
+            f"battle {battle.get('id')}: its texts are JSON lists. Convert them with json.loads, or use lmsys-trl "
+            "predict, which reads such files"
+        )
+    return {**battle, **{column: _texts(battle.get("id"), column, value) for column, value in columns.items()}}
+
+
+def _texts(battle_id, column: str, value) -> list[str | None]:
+    if isinstance(value, str) or value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        value = [value if isinstance(value, str) else None]
+    if isinstance(value, tuple | np.ndarray):
+        value = list(value)
+    if not isinstance(value, list) or not all(text is None or isinstance(text, str) for text in value):
+        raise UserError(
+            f"battle {battle_id}: {column}: expected a text, or a list with one text a turn, found {value!r:.100}. "
+            "Give the texts of messages"
+        )
+    return value
+
+
+def _is_json_list(value) -> bool:
+    if not isinstance(value, str) or not value.startswith("["):
+        return False
+    try:
+        return isinstance(json.loads(value), list)
+    except ValueError:
+        return False
+
+
+def _check_columns(columns) -> None:
+    missing = [name for name in ("id", *TURN_COLUMNS) if name not in columns]
+    if missing:
+        raise UserError(f"battles: no {', '.join(missing)}. lmsys-trl predict reads files of other formats")
