@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -29,8 +30,8 @@ from .forward import activate_adapter, keep_letters
 from .predict import PredictionOptions, predict_order
 from .resume import Shards
 
-Texts = str | Sequence[str | None] | None
-Battles = Dataset | pd.DataFrame | list[dict]
+Texts: TypeAlias = str | Sequence[str | None] | None
+Battles: TypeAlias = Dataset | pd.DataFrame | list[dict]
 
 
 class Judge:

@@ -63,11 +63,6 @@ class _Calibration(BaseModel):
     biases: Annotated[list[Finite], Field(min_length=3, max_length=3)]
 
 
-class _Calibrations(_Strict):
-    ab: _Calibration = Field(default=None)
-    mean: _Calibration = Field(default=None)
-
-
 class _Judge(_Strict):
     """As [`JudgeFile`], whose fields are documented there."""
 
@@ -82,7 +77,7 @@ class _Judge(_Strict):
     dataset: dict[str, str] = {}
     votes: dict[str, Any] = {}
     fold: Annotated[int, Field(ge=0)] | None = None
-    calibration: _Calibrations = _Calibrations()
+    calibration: dict[Literal["ab", "mean"], _Calibration] = {}
     merged: list[str] | None = None
     command: str | None = None
     configuration: dict[str, Any] = {}

@@ -54,6 +54,9 @@ class TrainingConfig(SFTConfig):
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Exclude NaN and infinite losses from the logged loss."}
     )
+    greater_is_better: bool | None = field(
+        default=None, metadata={"help": "Of metric_for_best_model (default: true for accuracy, else false)."}
+    )
     save_total_limit: int | None = field(default=3, metadata={"help": "Checkpoints to keep, 2 at least."})
     hub_private_repo: bool = field(
         default=True, metadata={"help": "With push_to_hub: whether the repository is private."}
