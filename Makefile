@@ -1,4 +1,5 @@
-# `make demo` trains and reports on a judge, `make test` checks the project, `make quality` its style, layers and types.
+# `make demo` trains and reports on a judge, `make test` checks the project, `make quality` style, layers and types,
+# `make docs` builds the pages, `make build` what is released.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +7,7 @@ JUDGE := runs/demo
 BASE := models/SmolLM2-135M-Instruct
 TORCH := torch==2.13.0
 
-.PHONY: demo test style quality keys lock
+.PHONY: demo test style quality docs keys options lock build
 demo: $(VENV)/installed $(BASE)/config.json
 	$(BIN)/lmsys-trl synthesize --output_dir data/demo
 	$(BIN)/lmsys-trl prepare --sources data/demo/train.csv --validation_fraction 0.1 --output_dir data/demo/battles
@@ -29,8 +30,19 @@ quality: $(VENV)/installed
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+docs: $(VENV)/docs-installed  # a broken link fails
+	$(BIN)/mkdocs build --strict
+
 keys: $(VENV)/installed  # after an update of trl or transformers
 	$(BIN)/python -m lmsys_trl.keys
+
+options: $(VENV)/installed  # after a change of keys
+	$(BIN)/python docs/generate_options.py
+
+build: $(VENV)/release-installed  # sdist and wheel
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 $(BASE)/config.json:
 	$(BIN)/lmsys-trl fetch --output_dir $(BASE)
@@ -41,6 +53,10 @@ $(VENV)/installed: pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement requirements.lock
 	$(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+$(VENV)/%-installed: $(VENV)/installed  # an extra that is not in the lock file
+	$(BIN)/pip install --quiet --editable '.[$*]'
 	touch $@
 
 lock:  # needs uv, and torch's build for CPUs in UV_FIND_LINKS: that for CUDA needs more packages

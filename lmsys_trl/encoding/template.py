@@ -2,7 +2,7 @@
 
 from ..battle import replace_surrogates
 
-PROMPT_VERSION = "lmsys-38th-v1"  # the prompt of the reference solution, see README.md
+PROMPT_VERSION = "lmsys-38th-v1"  # the prompt of the reference solution
 
 INSTRUCTION = (
     "Here are two question-answering dialogues. Compare two models' performance on answering questions, determine "

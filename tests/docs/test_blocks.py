@@ -36,7 +36,7 @@ BASES = {
 SET_UP = """
 lmsys-trl prepare --sources votes.csv --validation_fraction 0.1 --num_folds 3 --output_dir data/battles
 for judge in judge judge-b; do
-    lmsys-trl sft smollm2.yaml --max_steps 1 --seed ${#judge} --output_dir runs/$judge
+    lmsys-trl sft smollm2.yaml --max_steps 2 --seed ${#judge} --output_dir runs/$judge
 done
 lmsys-trl predict --adapter runs/judge --test_file labelled.csv --tta swap --output_file predictions.parquet
 """
