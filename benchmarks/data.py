@@ -2,8 +2,8 @@
 From votes to examples, in seconds and GiB: recipes/prepare.py on up to a million generated battles, encoding against
 the tokenizer alone, and distributing turns over examples against pandas.
 
-    python benchmarks/data.py --json data.json
-    python benchmarks/data.py --sizes 1000 10000 --assets DIR
+    python benchmarks/data.py --sizes 1000 10000
+    python benchmarks/data.py --assets DIR --record  # all, to docs/results.md
 """
 
 import csv
@@ -22,6 +22,8 @@ from itertools import count, islice
 from pathlib import Path
 from random import Random
 from statistics import median
+
+from results import markdown_table, record
 
 from lmsys_trl.battle import WINNERS, swap_battle, vote_for
 from lmsys_trl.config import parse_config
@@ -47,6 +49,7 @@ class DataConfig:
     assets: str | None = field(
         default=None, metadata={"help": "A folder with data/mt_bench_human.csv: real votes to encode as well."}
     )
+    record: bool = field(default=False, metadata={"help": "Write the tables to docs/results.md."})
     json: str | None = field(default=None, metadata={"help": "A file for the figures."})
     work_dir: str | None = field(default=None, metadata={"help": "A folder for temporary files."})
 
@@ -59,6 +62,10 @@ def main():
             "encode": measure_encode(config, Path(folder)),
             "turns": measure_turns(),
         }
+    blocks = [*show_prepare(figures["prepare"]), *show_encode(figures["encode"]), *show_turns(figures["turns"])]
+    print("", *blocks, sep="\n\n")
+    if config.record:
+        record("data", *blocks)
     if config.json:
         Path(config.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
@@ -115,21 +122,32 @@ def write_csv(num_battles: int, path: Path) -> None:
 def measure_prepare(sizes: list[int], folder: Path) -> dict:
     """Wall time and peak memory of the recipe. `exponent` is that of the number of battles since the last size."""
     fixed = median(prepare_generated(NUM_FEW, folder)["seconds"] for _ in range(3))
-    print(f"PREPARE: recipes/prepare.py --num_folds 5; {NUM_FEW} battles take {fixed:.1f} s, mostly imports")
-    print(f"{'battles':>10} {'CSV MB':>7} {'seconds':>8} {'battles/s':>10} {'GiB':>5} {'exponent':>9} {'n log n':>8}")
     measured = []
     for size in sizes:
         row = prepare_generated(size, folder)
-        seconds = row["seconds"]
-        line = f"{size:10} {row['csv_mb']:7.0f} {seconds:8.1f} {size / seconds:10.0f} {row['peak_gib']:5.2f}"
-        if measured:
+        if measured and min(row["seconds"], measured[-1]["seconds"]) > fixed:  # a busy machine may take longer for few
             before, growth = measured[-1], math.log(size / measured[-1]["battles"])
-            row["exponent"] = math.log((seconds - fixed) / (before["seconds"] - fixed)) / growth
+            row["exponent"] = math.log((row["seconds"] - fixed) / (before["seconds"] - fixed)) / growth
             row["exponent_of_n_log_n"] = 1 + math.log(math.log(size) / math.log(before["battles"])) / growth
-            line += f" {row['exponent']:9.2f} {row['exponent_of_n_log_n']:8.2f}"
-        print(line, flush=True)
+        print(f"{size} battles prepared in {row['seconds']:.1f} seconds", flush=True)
         measured.append(row)
     return {"fixed_seconds": fixed, "sizes": measured}
+
+
+def show_prepare(figures: dict) -> list[str]:
+    header = ["battles prepared", "CSV", "seconds", "battles/s", "peak memory", "exponent of growth", "n log n has"]
+    rows = [
+        [
+            f"{row['battles']:,}", f"{row['csv_mb']:.0f} MB", f"{row['seconds']:.1f}",
+            f"{row['battles'] / row['seconds']:,.0f}", f"{row['peak_gib']:.2f} GiB",
+            *(f"{row[name]:.2f}" if name in row else "" for name in ("exponent", "exponent_of_n_log_n")),
+        ]
+        for row in figures["sizes"]
+    ]  # fmt: skip
+    fixed = (
+        f"{NUM_FEW} battles take {figures['fixed_seconds']:.1f} seconds, mostly imports; exponents are without them."
+    )
+    return [markdown_table(header, rows), fixed]
 
 
 def prepare_generated(num_battles: int, folder: Path) -> dict:
@@ -185,7 +203,6 @@ def measure_encode(config: DataConfig, folder: Path, repetitions: int = 5) -> di
         encode_dataset(dataset, tokenizer, MAX_LENGTH)
 
     figures = {}
-    print(f"\nENCODE: batches of {BATCH}, {MAX_LENGTH} tokens an example at most, medians of {repetitions}")
     for name, battles in votes.items():
         batches = [battles[i : i + BATCH] for i in range(0, len(battles), BATCH)]
         texts = [
@@ -201,11 +218,19 @@ def measure_encode(config: DataConfig, folder: Path, repetitions: int = 5) -> di
         }
         seconds = timed_in_turn(functions, repetitions)
         figures[name] = {"battles": len(battles), "tokens": num_tokens, "seconds": seconds}
-        print(f"{len(battles)} battles ({name}) with {num_tokens} tokens in different texts")
-        for what, taken in seconds.items():
-            ratio = taken / seconds["tokenizer alone"]
-            print(f"  {what:28} {taken:6.2f} s {num_tokens / taken:9.0f} tokens/s {ratio:6.2f} x alone", flush=True)
     return figures
+
+
+def show_encode(figures: dict) -> list[str]:
+    rows = [
+        [
+            f"{found['battles']:,} of {name}", what, f"{taken:.2f}", f"{found['tokens'] / taken:,.0f}",
+            f"{taken / found['seconds']['tokenizer alone']:.2f}",
+        ]
+        for name, found in figures.items()
+        for what, taken in found["seconds"].items()
+    ]  # fmt: skip
+    return [markdown_table(["battles encoded", "by", "seconds", "tokens/s", "times the tokenizer alone"], rows)]
 
 
 def timed_in_turn(functions: dict[str, Callable], repetitions: int) -> dict[str, float]:
@@ -228,26 +253,31 @@ def measure_turns() -> dict:
     battles, built = list(islice(make_battles(), NUM_FITTED)), {}
     frame = pd.DataFrame(battles)
     functions = {
-        "pandas": lambda: built.update(pandas=examples_by_pandas(frame)),
+        "pandas, a list of seen ids": lambda: built.update(pandas=examples_by_pandas(frame)),
+        "pandas, a dictionary of them": lambda: built.update(lookup=examples_by_pandas(frame, list_of_ids=False)),
         "fit_turns": lambda: built.update(ours=examples_by_fit_turns(battles, fit_turns)),
     }
     seconds = timed_in_turn(functions, repetitions=1)
-    assert built["pandas"] == built["ours"], "the two build different examples"
+    assert built["pandas"] == built["lookup"] == built["ours"], "they build different examples"
     several = sum(len(examples) > 1 for examples in built["pandas"].values())
-    print(f"\nTURNS: {NUM_FITTED} battles, {MAX_WORDS} words an example at most; {several} take several")
-    for name, taken in seconds.items():
-        print(f"  {name:28} {taken:6.2f} s {seconds['pandas'] / taken:6.1f} x as fast as pandas")
-    return {"battles": NUM_FITTED, "seconds": seconds}
+    return {"battles": NUM_FITTED, "several": several, "seconds": seconds}
 
 
-def examples_by_pandas(frame) -> dict[int, list[list[int]]]:
+def show_turns(figures: dict) -> list[str]:
+    ours = figures["seconds"]["fit_turns"]
+    rows = [[name, f"{taken:.2f}", f"{taken / ours:.1f}"] for name, taken in figures["seconds"].items()]
+    title = f"turns of {figures['battles']:,} battles distributed, {figures['several']:,} over several examples"
+    return [markdown_table([title, "seconds", "times fit_turns"], rows)]
+
+
+def examples_by_pandas(frame, list_of_ids: bool = True) -> dict[int, list[list[int]]]:
     """Id -> the turns of each example, as public notebooks do it: a row a turn, from the last one backwards."""
     frame = frame.assign(turn=frame["prompt"].map(lambda turns: list(range(len(turns)))))
     turns = frame.explode([*TURNS, "turn"])
     seen, examples = [], {}
     for _, turn in turns[::-1].iterrows():
         length = min(MAX_WORDS, sum(len(turn[name].split()) for name in TURNS))
-        if turn["id"] not in seen:
+        if turn["id"] not in (seen if list_of_ids else examples):
             seen.append(turn["id"])
             examples[turn["id"]], left = [], 0
         if length > left:

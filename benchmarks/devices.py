@@ -17,10 +17,14 @@ def device_name() -> str:
     """What a table calls the device: numbers mean nothing without it."""
     if CUDA:
         return f"{torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[1] / GIB:.0f} GiB"
-    processors = Path("/proc/cpuinfo")
-    lines = processors.read_text(encoding="utf-8").splitlines() if processors.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return _processor()
+
+
+def machine_name() -> str:
+    """Processor and memory, and the GPU if there is one."""
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    processor = f"{_processor()}, {gib:.0f} GiB memory"
+    return f"{device_name()}, {processor}" if CUDA else processor
 
 
 def synchronize() -> None:
@@ -50,6 +54,13 @@ def reset_peak_memory() -> float:
 def peak_memory() -> float:
     """The most GiB in use since [`reset_peak_memory`]."""
     return torch.cuda.max_memory_allocated() / GIB if CUDA else _process_memory("VmHWM")
+
+
+def _processor() -> str:
+    processors = Path("/proc/cpuinfo")
+    lines = processors.read_text(encoding="utf-8").splitlines() if processors.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
 
 
 def _process_memory(name: str) -> float:

@@ -4,7 +4,7 @@ weights, since time does not depend on their values; the same battles for all; o
 turns. On the GPU if there is one, else on the CPU.
 
     python benchmarks/prediction.py --quick          # the 135M model, a few battles
-    python benchmarks/prediction.py --json speed.json
+    python benchmarks/prediction.py --record         # all, to docs/results.md
     python benchmarks/prediction.py --adapter runs/judge --test_file votes.csv   # what each --tta costs and gains
 """
 
@@ -22,8 +22,9 @@ from pathlib import Path
 import torch
 from devices import DEVICE, device_name, peak_memory, reset_peak_memory, timed
 from peft import LoraConfig, get_peft_model
+from results import markdown_table, record
 from tokenizers import Tokenizer, models, pre_tokenizers
-from training import MODELS
+from training import MODELS, compare, relative_speeds
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from lmsys_trl import Judge, encode_battle
@@ -40,10 +41,10 @@ from lmsys_trl.terminal import run_recipe
 
 MAX_LENGTH, WORDS = 2048, [f"word{i}" for i in range(100)]
 TITLES = {
-    "upper_bound": "the bare backbone, no padding, no head",
-    "ours": "Judge.predict_dataset, from texts",
-    "notebook": "batches of 4 in file order, all logits",
-    "generate": "generate of one token with scores, batches of 4",
+    "upper_bound": "the upper bound: the bare backbone without adapter, padding and head",
+    "ours": "`Judge.predict_dataset`: from the texts",
+    "notebook": "the usual notebook: batches of 4 in file order, all logits",
+    "generate": "`generate`: one token with scores, batches of 4",
 }
 TTA = ("none", "longest:0.1", "uncertain:0.33", "swap")
 
@@ -62,6 +63,7 @@ class BenchmarkConfig:
     bf16: bool = field(default=False, metadata={"help": "Compute in bfloat16. Some CPUs are slower with it."})
     adapter: str | None = field(default=None, metadata={"help": "Instead of all this, measure --tta with a judge."})
     test_file: str | None = field(default=None, metadata={"help": "Votes for the judge to predict."})
+    record: bool = field(default=False, metadata={"help": "Write the tables to docs/results.md."})
     json: str | None = field(default=None, metadata={"help": "A file for the figures."})
 
 
@@ -72,9 +74,15 @@ def main():
     print(f"Device: {device_name()}", flush=True)
     if config.adapter is not None:
         figures = {"tta": measure_tta(config.adapter, config.test_file)}
+        section, blocks = "second_order", show_tta(figures["tta"])
     else:
-        by_model = {model: measure(model, config) for model in config.models}
+        section, blocks, by_model = "prediction", [], {}
+        for model in config.models:
+            by_model[model] = measure(model, config)
+            blocks += show(model, by_model[model], config)
         figures = {"ratios": by_model[config.models[0]]["ratios"], "models": by_model}
+    if config.record:
+        record(section, *blocks)
     if config.json:
         content = {"device": device_name(), **figures}
         Path(config.json).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -123,19 +131,27 @@ def measure(model: str, config: BenchmarkConfig) -> dict:
         fourfold.recv()
         gib["ours, four times the battles"] = stop(fourfold)
     speed = {name: config.battles / statistics.median(times) for name, times in seconds.items()}
-    # Ratios of the same repetition, so that a slow minute of the machine hits all.
-    ratios = {
-        f"to_{name}": statistics.median(other / ours for other, ours in zip(times, seconds["ours"], strict=True))
-        for name, times in seconds.items()
-        if name != "ours" and "ours" in seconds
-    }
-    print(f"\n{model}, {config.battles} battles of {config.mean_length} tokens on average")
-    print(f"{'':50} battles/s  peak GiB over the loaded model")
-    for name, value in gib.items():
-        rate = f"{speed[name]:9.2f}" if name in speed else " " * 9
-        print(f"{TITLES.get(name, name):50} {rate} {value:9.2f}")
-    print("speed: " + ", ".join(f"{name} {value:.2f}" for name, value in ratios.items()), flush=True)
+    ratios = {f"to_{name}": statistics.median(values) for name, values in relative_speeds(seconds).items()}
     return {"ratios": ratios, "battles_per_second": speed, "peak_gib_over_loaded_model": gib, "seconds": seconds}
+
+
+def show(model: str, figures: dict, config: BenchmarkConfig) -> list[str]:
+    """The table of a model and what follows from it. Both are printed."""
+    title, speed = f"{model}, {config.battles} battles of {config.mean_length} tokens", figures["battles_per_second"]
+    rows = [
+        [
+            TITLES.get(name, "`Judge.predict_dataset`: four times the battles"),
+            f"{speed[name]:.2f}" if name in speed else "",
+            f"{gib:.2f} GiB",
+        ]
+        for name, gib in figures["peak_gib_over_loaded_model"].items()
+    ]
+    blocks = [
+        markdown_table([title, "battles/s", "peak memory over the loaded model"], rows),
+        *compare(figures["seconds"], TITLES),
+    ]
+    print("", *blocks, sep="\n\n", flush=True)
+    return blocks
 
 
 def start(name: str, model: str, config: BenchmarkConfig, num_battles: int) -> Connection:
@@ -248,16 +264,22 @@ def measure_tta(adapter: str, test_file: str | None) -> dict:
         raise UserError("test_file: missing. Name votes for the judge to predict")
     judge, figures = Judge.from_pretrained(adapter), {}
     battles, _ = read_battles(test_file)
-    print(f"{len(battles)} battles {'':20} seconds  log loss")
     for tta in TTA:
         began = time.perf_counter()
         predictions = judge.predict_dataset(battles, tta=tta, progress=False)
         seconds = time.perf_counter() - began
         best = predictions[predictions["order"] == best_order(predictions)]
         loss = float(log_losses(best[PROBABILITIES].to_numpy(), votes_and_groups(best)[0]).mean())
-        figures[tta] = {"seconds": seconds, "log_loss": loss}
-        print(f"--tta {tta:27} {seconds:9.1f} {loss:9.4f}", flush=True)
+        figures[tta] = {"battles": len(battles), "seconds": seconds, "log_loss": loss}
     return figures
+
+
+def show_tta(figures: dict) -> list[str]:
+    title = f"`--tta`, {figures['none']['battles']} battles"
+    rows = [[f"`{tta}`", f"{found['seconds']:.1f}", f"{found['log_loss']:.4f}"] for tta, found in figures.items()]
+    table = markdown_table([title, "seconds", "log loss"], rows)
+    print(f"\n{table}", flush=True)
+    return [table]
 
 
 if __name__ == "__main__":

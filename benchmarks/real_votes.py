@@ -1,10 +1,10 @@
 """
 What does the judge of smollm2.yaml learn from real votes? Prepares three files of votes, trains a judge with each set
 of options, and predicts the held-out prompts and the first hundred battles of the competition in both orders. Prints
-one table with 95% intervals.
+tables with 95% intervals.
 
     python benchmarks/real_votes.py --assets DIR --output_dir runs/real --options max_length=512 max_steps=100 \\
-        --variants swap=none "swap=paired battles_per_step=4 per_device_train_batch_size=1"
+        --variants swap=none "swap=paired battles_per_step=4 per_device_train_batch_size=1" --record
 """
 
 import json
@@ -13,6 +13,8 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from results import hide_paths, markdown_table, record
 
 from lmsys_trl.artifacts import strip_local_paths
 from lmsys_trl.config import parse_config
@@ -33,6 +35,7 @@ class RealVotesConfig:
     variants: list[str] = field(
         default_factory=lambda: [""], metadata={"help": "One judge each: key=value, several in quotes."}
     )
+    record: bool = field(default=False, metadata={"help": "Write the tables to docs/results.md."})
 
 
 def main():
@@ -44,38 +47,67 @@ def main():
         "--output_dir", output / "data",
     )  # fmt: skip
     arena = data / "arena_first100.csv"
-    judges = {}
+    judges, minutes = {}, []
     for number, variant in enumerate(config.variants):
         judge = output / f"judge{number}"
         options = [f"--{option}" for option in [*config.options, *variant.split()]]
         start = time.monotonic()
         run("sft.py", "smollm2.yaml", "--dataset_name", output / "data", "--output_dir", judge, *options)
-        print(f"{variant}: trained in {(time.monotonic() - start) / 60:.0f} minutes")
-        judges[strip_local_paths(str(judge))] = variant
+        minutes.append((time.monotonic() - start) / 60)
+        judges[strip_local_paths(str(judge))] = f"`{hide_paths(variant) or 'smollm2.yaml'}`"
+    blocks = [f"Trained in {' and '.join(f'{number:.0f}' for number in minutes)} minutes."]
     adapters = [output / f"judge{number}" for number in range(len(judges))]
-    for name, votes in (("held_out", ["--dataset_name", output / "data"]), ("arena_first100", ["--test_file", arena])):
-        run("validate.py", "--adapter", *adapters, *votes, "--output_dir", output / name)
-        show(name, json.loads((output / name / "metrics.json").read_text()), judges)
+    for name, folder, votes in (
+        ("held-out prompts", output / "held_out", ["--dataset_name", output / "data"]),
+        ("first battles of the competition", output / "arena_first100", ["--test_file", arena]),
+    ):
+        run("validate.py", "--adapter", *adapters, *votes, "--output_dir", folder)
+        blocks += show_judges(name, json.loads((folder / "metrics.json").read_text()), judges)
+    if config.record:
+        record("real_votes", *blocks)
 
 
-def show(name: str, figures: dict, judges: dict[str, str]) -> None:
-    print(f"\n{name}, {figures['num_battles']} battles, 95% intervals over {figures['num_groups']} groups of prompts")
-    for judge, variant in judges.items():
+def show_judges(name: str, figures: dict, titles: dict[str, str]) -> list[str]:
+    """
+    A table of judges with 95% intervals, and what they are compared with. Both are printed.
+
+    Args:
+        name (`str`): What the battles are.
+        figures (`dict`): Of metrics.json.
+        titles (`dict[str, str]`): A title for each judge. The others are compared with the first.
+    """
+    first, rows = next(iter(titles)), []
+    differences = {found["judge"]: found["log_loss"] for found in figures["differences"] if found["baseline"] == first}
+    for judge, title in titles.items():
         found = figures["judges"][judge]
-        for title, figure in (
-            ("log loss, one order", found["orders"]["ab"]["log_loss"]),
-            ("log loss, both orders", found["orders"]["mean"]["log_loss"]),
-            ("flips", found["position"]["flip_rate"]),
-        ):
-            print(f"{title:22} {variant:32} {interval(figure)}")
-    for difference in figures["differences"]:
-        if {difference["judge"], difference["baseline"]} <= judges.keys():
-            one, other = judges[difference["judge"]], judges[difference["baseline"]]
-            print(f"{'log loss, both orders':22} {one} minus {other}: {interval(difference['log_loss'])}")
+        cells = (
+            found["orders"]["ab"]["log_loss"],
+            found["orders"]["mean"]["log_loss"],
+            found["cross_fitted_temperature"]["log_loss"],
+            found["position"]["flip_rate"],
+            found["position"]["shift_to_a"],
+        )
+        rows.append([title, *map(interval, cells), interval(differences[judge]) if judge in differences else ""])
+    header = [
+        f"{name}: {figures['num_battles']} battles, {figures['num_groups']} groups of prompts", "log loss, one order",
+        "both orders", "cross-fitted temperature", "verdicts that flip", "probability gained by standing first",
+        "both orders, minus the first row",
+    ]  # fmt: skip
+    baselines = figures["baselines"] | {key: figures[key] for key in ("best_possible",) if key in figures}
+    losses = [f"{key.replace('_', ' ')} {interval(found['log_loss'])}" for key, found in baselines.items()]
+    blocks = [markdown_table(header, rows), f"Log loss of baselines: {', '.join(losses)}."]
+    if figures["ratings"]:
+        models = figures["ratings"]["models"]
+        ratings = {"annotators": [model["annotators"]["value"] for model in models]}
+        ratings |= {title: [model["judges"][judge]["value"] for model in models] for judge, title in titles.items()}
+        spans = [f"{max(values) - min(values):.0f} for {name}" for name, values in ratings.items()]
+        blocks.append(f"Points between the best and the worst rating of {len(models)} models: {', '.join(spans)}.")
+    print("", *blocks, sep="\n\n", flush=True)
+    return blocks
 
 
 def interval(figure: dict) -> str:
-    return f"{figure['value']:7.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
 def run(recipe: str, *arguments) -> None:

@@ -3,7 +3,7 @@ What do teachers teach the judge of smollm2.yaml? Trains it on generated battles
 that these were drawn from; and, with --assets, on real votes alone and with the out-of-fold predictions of three
 judges of its own size. Reports are in OUTPUT/*/report.
 
-    python benchmarks/teachers.py --output_dir runs/teachers --assets DIR
+    python benchmarks/teachers.py --output_dir runs/teachers --assets DIR --record
 """
 
 import json
@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from real_votes import SOURCES, interval, run
+from real_votes import SOURCES, run, show_judges
+from results import record
 
 from lmsys_trl.artifacts import strip_local_paths
 from lmsys_trl.config import parse_config
@@ -36,29 +37,34 @@ class TeachersConfig:
         default_factory=lambda: ["max_length=256", "learning_rate=5e-4", "per_device_train_batch_size=4"],
         metadata={"help": "key=value for recipes/sft.py on real votes."},
     )
+    record: bool = field(default=False, metadata={"help": "Write the tables to docs/results.md."})
 
 
 def main():
     config, _ = parse_config(TeachersConfig)
     output = Path(config.output_dir)
-    learn_from_generator(output / "known")
+    blocks = learn_from_generator(output / "known")
+    if config.record:
+        record("teachers", *blocks)
     if config.assets:
-        learn_from_judges(output / "real", Path(config.assets) / "data", config)
+        blocks = learn_from_judges(output / "real", Path(config.assets) / "data", config)
+        if config.record:
+            record("teachers_real_votes", *blocks)
 
 
-def learn_from_generator(folder: Path) -> None:
+def learn_from_generator(folder: Path) -> list[str]:
     """Generated battles: the probabilities of the generator are the best teacher there can be."""
     run("synthesize.py", "--output_dir", folder)
     run("prepare.py", "--sources", folder / "train.csv", "--validation_fraction", 0.1, "--output_dir", folder / "data")
     teacher = ["--teacher_files", folder / "train_probabilities.csv", "--allow_unmatched", "--hard_weight", 0]
     for name, options in (("votes", []), ("probabilities", teacher)):
         train(folder / "data", folder / name, *options)
-    judges = [folder / "votes", folder / "probabilities"]
+    judges = {folder / "votes": "votes", folder / "probabilities": "probabilities, `hard_weight: 0`"}
     votes = ["--test_file", folder / "test.csv", "--known_probabilities", folder / "test_probabilities.csv"]
-    report(folder, judges, *votes)
+    return report(folder, "learned from", judges, *votes)
 
 
-def learn_from_judges(folder: Path, data: Path, config: TeachersConfig) -> None:
+def learn_from_judges(folder: Path, data: Path, config: TeachersConfig) -> list[str]:
     """Real votes: the folds' judges as teachers, a student with and without them, and the average of the teachers."""
     folder.mkdir(parents=True, exist_ok=True)
     sources = [{"path": str(data / f"{name}.csv"), "sample": config.sample} for name in SOURCES]
@@ -78,27 +84,23 @@ def learn_from_judges(folder: Path, data: Path, config: TeachersConfig) -> None:
     train(folder / "data", folder / "student_alone", *options)
     mix = ["--teacher_files", predictions, "--hard_weight", 0.5, "--kl_weight", 0.5]
     train(folder / "data", folder / "student", *mix, *options)
-    judges = [*teachers, folder / "average", folder / "student_alone", folder / "student"]
-    report(folder, judges, "--dataset_name", folder / "data")
+    judges = {
+        folder / "student_alone": "a student without teachers",
+        folder / "student": "a student with them, half and half",
+        folder / "average": "the average of the teachers, `merge.py`",
+        **{teacher: f"teacher {fold + 1}" for fold, teacher in enumerate(teachers)},
+    }
+    return report(folder, "real votes", judges, "--dataset_name", folder / "data")
 
 
 def train(data: Path, judge: Path, *options) -> None:
     run("sft.py", "smollm2.yaml", "--dataset_name", data, "--output_dir", judge, *options)
 
 
-def report(folder: Path, judges: list[Path], *votes) -> None:
+def report(folder: Path, name: str, judges: dict[Path, str], *votes) -> list[str]:
     run("validate.py", "--adapter", *judges, *votes, "--output_dir", folder / "report")
     figures = json.loads((folder / "report" / "metrics.json").read_text())
-    print(f"\n{folder.name}: {figures['num_battles']} battles, 95% intervals over groups of prompts")
-    names = [strip_local_paths(str(judge)) for judge in judges]
-    for judge, name in zip(judges, names, strict=True):
-        found = figures["judges"][name]
-        for order, title in (("ab", "one order"), ("mean", "both orders")):
-            print(f"{judge.name:16} log loss, {title:12} {interval(found['orders'][order]['log_loss'])}")
-    for difference in figures["differences"]:
-        if difference["baseline"] in names:
-            title = f"{difference['judge']} minus {difference['baseline']}"
-            print(f"{title:40} {interval(difference['log_loss'])}")
+    return show_judges(name, figures, {strip_local_paths(str(judge)): title for judge, title in judges.items()})
 
 
 if __name__ == "__main__":

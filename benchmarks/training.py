@@ -4,7 +4,9 @@ random weights, since time does not depend on their values; the same examples, L
 all; one process for each, which take steps by turns. On the GPU if there is one, else on the CPU.
 
     python benchmarks/training.py --quick          # the 135M model, under three minutes on two cores
-    python benchmarks/training.py --json speed.json
+    python benchmarks/training.py --record         # all, to docs/results.md
+    python benchmarks/training.py --per_device_train_batch_size 4 --implementations upper_bound ours --record
+    python benchmarks/training.py --quick --profile --record
 """
 
 import json
@@ -21,6 +23,7 @@ import torch
 from datasets import Dataset
 from devices import CUDA, DEVICE, device_name, peak_memory, reset_peak_memory, synchronize
 from peft import LoraConfig, PeftModel, get_peft_model
+from results import markdown_table, record
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch.autograd import DeviceType
@@ -54,10 +57,10 @@ MODELS = {
     ),
 }  # fmt: skip
 TITLES = {
-    "upper_bound": "the bare backbone, no padding, no head",
-    "ours": "recipes/sft.py",
-    "trl": "trl.SFTTrainer with its defaults",
-    "plain": "transformers.Trainer, batch 4, all logits",
+    "upper_bound": "the upper bound: the bare backbone with the same LoRA, no padding, no head",
+    "ours": "`recipes/sft.py`",
+    "trl": "`trl.SFTTrainer`: its defaults",
+    "plain": "`transformers.Trainer`: batches of 4 in file order, all logits",
 }
 
 KINDS = {  # operators of torch, as the profiler names them
@@ -89,6 +92,7 @@ class BenchmarkConfig:
     layers: list[int] | None = field(default=None, metadata={"help": "Layers with LoRA (default: all)."})
     torch_compile: bool = field(default=False, metadata={"help": "Compile our model."})
     profile: bool = field(default=False, metadata={"help": "Instead, show what our steps spend their time on."})
+    record: bool = field(default=False, metadata={"help": "Write the tables to docs/results.md."})
     json: str | None = field(default=None, metadata={"help": "A file for the figures."})
 
 
@@ -97,15 +101,17 @@ def main():
     if config.quick:
         config.models, config.steps = ["SmolLM2-135M"], 2
     print(f"Device: {device_name()}", flush=True)
-    if config.profile:
-        for model in config.models:
-            show_profile(model, config)
-        return
-    figures = {}
+    section, blocks, figures = "training" if config.per_device_train_batch_size == 1 else "training_batches", [], {}
     for model in config.models:
-        figures[model] = measure(model, config)
-        show(model, figures[model], config)
-    if config.json:
+        if config.profile:
+            section = "training_profile"
+            blocks += show_profile(model, config)
+        else:
+            figures[model] = measure(model, config)
+            blocks += show(model, figures[model], config)
+    if config.record:
+        record(section, *blocks)
+    if config.json and figures:
         content = {"device": device_name(), "ratios": figures[config.models[0]]["ratios"], "models": figures}
         Path(config.json).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -151,33 +157,52 @@ def measure(model: str, config: BenchmarkConfig) -> dict:
         for i in range(config.battles_per_step, len(examples), config.battles_per_step)
     ]
     speed = {name: statistics.median(n / s for n, s in zip(tokens, seconds[name], strict=True)) for name in seconds}
-    # Ratios of the same step, which is the same work, so that a slow minute of the machine hits all.
-    ratios = {
-        f"to_{name}": statistics.median(
-            other / ours for other, ours in zip(times, seconds["ours"], strict=True)
-        )
-        for name, times in seconds.items()
-        if name != "ours" and "ours" in seconds
-    }  # fmt: skip
+    ratios = {f"to_{name}": statistics.median(values) for name, values in relative_speeds(seconds).items()}
     figures = {"ratios": ratios, "tokens_per_second": speed, "peak_gib_over_loaded_model": gib, "seconds": seconds}
     if {"ours", "upper_bound"} <= gib.keys() and gib["upper_bound"]:
         figures["memory_to_upper_bound"] = gib["ours"] / gib["upper_bound"]
     return figures
 
 
-def show(model: str, figures: dict, config: BenchmarkConfig) -> None:
-    print(f"\n{model}, {config.battles_per_step} battles a step, {config.mean_length} tokens each on average")
-    print(f"{'':42} tokens/s  peak GiB over the loaded model")
-    for name in figures["seconds"]:
-        speed, gib = figures["tokens_per_second"][name], figures["peak_gib_over_loaded_model"][name]
-        print(f"{TITLES[name]:42} {speed:8.0f} {gib:9.2f}")
-    ratios = [f"speed {key} {value:.2f}" for key, value in figures["ratios"].items()]
+def relative_speeds(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
+    """
+    Our speed as a multiple of each other implementation's, in each step. The same step is the same work, and a slow
+    minute of the machine hits all.
+    """
+    ours = seconds.get("ours", [])
+    others = {name: times for name, times in seconds.items() if name != "ours" and ours}
+    return {name: [other / own for other, own in zip(times, ours, strict=True)] for name, times in others.items()}
+
+
+def compare(seconds: dict[str, list[float]], titles: dict[str, str]) -> list[str]:
+    """A sentence with the medians and ranges of [`relative_speeds`], if anything is compared with ours."""
+    names = {name: title.partition(":")[0] for name, title in titles.items()}
+    found = [
+        f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f}) times {names[name]}"
+        for name, values in relative_speeds(seconds).items()
+    ]
+    return [f"Speed of {names['ours']}, median (range) on the same work: {', '.join(found)}."] if found else []
+
+
+def show(model: str, figures: dict, config: BenchmarkConfig) -> list[str]:
+    """The table of a model and what follows from it. Both are printed."""
+    batch = config.per_device_train_batch_size
+    title = f"{model}, {batch} example{'s' * (batch > 1)} at a time"
+    rows = [
+        [TITLES[name], f"{speed:.0f}", f"{figures['peak_gib_over_loaded_model'][name]:.2f} GiB"]
+        for name, speed in figures["tokens_per_second"].items()
+    ]
+    blocks = [
+        markdown_table([title, "tokens/s", "peak memory over the loaded model"], rows),
+        *compare(figures["seconds"], TITLES),
+    ]
     if "memory_to_upper_bound" in figures:
-        ratios.append(f"memory to_upper_bound {figures['memory_to_upper_bound']:.2f}")
-    print(", ".join(ratios), flush=True)
+        blocks[-1] += f" Memory: {figures['memory_to_upper_bound']:.2f} times the upper bound."
+    print("", *blocks, sep="\n\n", flush=True)
+    return blocks
 
 
-def show_profile(model: str, config: BenchmarkConfig) -> None:
+def show_profile(model: str, config: BenchmarkConfig) -> list[str]:
     """Our steps under the profiler of torch: the fraction of each kind of work, by the time of its operators."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     if CUDA:
@@ -193,9 +218,11 @@ def show_profile(model: str, config: BenchmarkConfig) -> None:
         name = event.key.removeprefix("aten::")
         kind = next((kind for kind, names in KINDS.items() if name in names), "all else")
         kinds["the optimizer" if "Optimizer" in name or "_foreach" in name else kind] += getattr(event, time_of)
-    print(f"\n{model}, {config.steps + 1} steps and their preparation, {total / 1e6:.0f} seconds of all operators")
-    for kind, microseconds in sorted(kinds.items(), key=lambda item: -item[1]):
-        print(f"{kind:42} {microseconds / total:6.1%}")
+    title = f"{model}, {config.steps + 1} steps and their preparation"
+    rows = [[kind, f"{time / total:.1%}"] for kind, time in sorted(kinds.items(), key=lambda item: -item[1])]
+    table = markdown_table([title, f"of {total / 1e6:.0f} seconds of all operators"], rows)
+    print(f"\n{table}", flush=True)
+    return [table]
 
 
 def work(name: str, model: str, config: BenchmarkConfig, parent: Connection | None) -> None:

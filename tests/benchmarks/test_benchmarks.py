@@ -22,7 +22,7 @@ def modules():
     """Modules of benchmarks/ by name, imported as they import each other."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(BENCHMARKS)
-        names = ("devices", "training", "prediction")
+        names = ("devices", "results", "training", "prediction", "data", "real_votes", "demo")
         found = {name: importlib.import_module(name) for name in names}
         patch.setitem(found["training"].MODELS, "tiny", TINY)
         yield found
@@ -34,6 +34,7 @@ def modules():
     ("name", "option"),
     [
         ("data.py", "--sizes"),
+        ("demo.py", "--report"),
         ("prediction.py", "--implementations"),
         ("real_votes.py", "--variants"),
         ("teachers.py", "--validation_fraction"),
@@ -42,7 +43,7 @@ def modules():
 )
 def test_help_lists_the_options(name, option, tmp_path):
     output = recipe(str(BENCHMARKS / name), "--help", cwd=tmp_path)
-    assert option in output and "python benchmarks/" in output
+    assert option in output and "--record" in output and "python benchmarks/" in output
 
 
 def test_help_of_the_gpu_kit():

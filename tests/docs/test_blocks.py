@@ -76,10 +76,10 @@ def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
     start = folder / "start"
     start.mkdir()
-    battles = make_battles(380, seed="docs")
-    write_votes(start / "votes.csv", battles[:300])
-    write_votes(start / "labelled.csv", battles[300:360])
-    write_votes(start / "test.csv", battles[360:])
+    battles = make_battles(112, seed="docs")
+    write_votes(start / "votes.csv", battles[:80])
+    write_votes(start / "labelled.csv", battles[80:104])
+    write_votes(start / "test.csv", battles[104:])
     pd.read_csv(start / "test.csv")[["id", *TURN_COLUMNS]].to_csv(start / "test.csv", index=False)
     texts = [text for battle in battles for column in TURN_COLUMNS for text in battle[column]]
     with LoopbackHub() as hub:
