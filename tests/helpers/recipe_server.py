@@ -6,6 +6,7 @@ whose `lmsys-trl` and `accelerate` send what a shell types; `accelerate launch` 
 """
 
 import contextlib
+import gc
 import importlib
 import os
 import runpy
@@ -14,6 +15,7 @@ import socket
 import struct
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -77,6 +79,7 @@ def serve(listener: socket.socket) -> None:
     """Answer each connection with the exit status of its command."""
     for module in LOADED:
         importlib.import_module(module)
+    gc.freeze()  # so that a child's collector does not copy all pages
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that answer
     while True:
         connection, _ = listener.accept()
@@ -101,8 +104,19 @@ def _answer(connection: socket.socket) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     os.chdir(cwd)
-    _run(program, words)
-    sys.exit()  # not back to the listener
+    status = 0
+    try:
+        _run(program, words)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # taking the libraries down takes seconds
 
 
 def _run(program: str, words: list[str]) -> None:
