@@ -7,6 +7,7 @@ from pathlib import Path
 
 import datasets
 import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, load_dataset
 from huggingface_hub import DatasetCard
 from huggingface_hub.errors import HFValidationError
@@ -19,6 +20,7 @@ from .schema import BATTLE_FEATURES
 from .sources import Ledger
 
 RECORD_FILE = "prepare.json"
+REMOVED_FILE = "removed.parquet"
 
 
 def load_battles(name: str) -> DatasetDict:
@@ -43,6 +45,12 @@ def load_battles(name: str) -> DatasetDict:
     if missing:
         raise UserError(f"dataset_name: {name} has no columns {', '.join(missing)}. Make it with lmsys-trl prepare")
     return battles
+
+
+def removed_ids(name: str) -> set[str]:
+    """The ids of the battles that `prepare` removed from a data set. None are known of one on the Hub."""
+    path = Path(name) / REMOVED_FILE
+    return set(pq.read_table(path, columns=["id"])["id"].to_pylist()) if path.is_file() else set()
 
 
 def dataset_info(name: str) -> dict:

@@ -1,5 +1,6 @@
 """Predictions of other judges that a judge learns from, joined to its battles by id."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,12 @@ from ..terminal import logger
 TEACHERS_COLUMN = List(List(Value("float64")))  # the probabilities of A, B and tie for each teacher, or None
 
 
-def join_teachers(battles: Dataset, files: list[str], allow_unmatched: bool = False) -> Dataset:
+def join_teachers(
+    battles: Dataset,
+    files: list[str],
+    allow_unmatched: bool = False,
+    elsewhere: Mapping[str, set[str]] | None = None,
+) -> Dataset:
     """
     Add the predictions of teachers.
 
@@ -23,7 +29,9 @@ def join_teachers(battles: Dataset, files: list[str], allow_unmatched: bool = Fa
         battles (`Dataset`): Battles with [`PREPARED_FEATURES`]. A swapped copy gets its source's predictions, swapped.
         files (`list[str]`): Predictions files, one for each teacher. If one has both orders their mean is taken.
         allow_unmatched (`bool`): Accept battles without a prediction (they learn from their vote alone), and
-            predictions on other battles.
+            predictions on battles that the data set does not know.
+        elsewhere (`Mapping[str, set[str]]`, *optional*): Ids that are in the data set but not among these battles, by
+            where they are ("validation"). Predictions on them are counted, and accepted.
 
     Returns:
         `Dataset`: The battles with a column `teachers`: the probabilities of A, B and tie for each file, or None if
@@ -38,7 +46,12 @@ def join_teachers(battles: Dataset, files: list[str], allow_unmatched: bool = Fa
     known_ids, predictions, problems = set(source_ids), [], []
     for file in files:
         table = read_teacher_predictions(file)
-        missing, unknown = sorted(known_ids - set(table.index)), sorted(set(table.index) - known_ids)
+        missing, others = sorted(known_ids - set(table.index)), set(table.index) - known_ids
+        for where, place in (elsewhere or {}).items():
+            if found := others & place:
+                logger.info("%s: %d of its predictions are on battles in %s", file, len(found), where)
+                others -= found
+        unknown = sorted(others)
         if missing:
             problems.append(f"{file}: no prediction for {len(missing)} of {len(known_ids)} ids, such as {missing[0]}")
         if unknown:

@@ -107,6 +107,14 @@ def test_missing_unknown_and_duplicate_ids_are_counted_and_refused(tmp_path, cap
     joined = join_teachers(battles, [file], allow_unmatched=True)
     assert joined["teachers"][:] == [[[0.6, 0.3, 0.1]], None, None]
     assert "no prediction for 2 of 3" in capsys.readouterr().err
+    elsewhere = {"validation": {"x", "y"}, "removed.parquet": {"z"}}
+    save_predictions(make_predictions(dict.fromkeys("abcxz", [0.6, 0.3, 0.1])), file)
+    assert join_teachers(battles, [file], elsewhere=elsewhere)["teachers"][2] == [[0.6, 0.3, 0.1]]
+    output = capsys.readouterr().out
+    assert "1 of its predictions are on battles in validation" in output and "1 of its" in output
+    save_predictions(make_predictions(dict.fromkeys("abcxu", [0.6, 0.3, 0.1])), file)
+    with pytest.raises(UserError, match="1 unknown ids, such as u"):
+        join_teachers(battles, [file], elsewhere=elsewhere)
     for table, message in (
         (pd.concat([make_predictions({"a": [0.6, 0.3, 0.1]})] * 2), "1 rows with the id and order of another one"),
         (make_predictions({"a": [0.6, 0.3, 0.3]}), "1 rows are not probabilities"),
