@@ -74,7 +74,7 @@ def main():
 
     trainer.save_model()
     if PartialState().is_main_process:
-        run.save_judge(trainer, judge_file, judge_config, battles["train"], fingerprints, given)
+        run.save_judge(trainer, base, judge_file, judge_config, battles["train"], fingerprints, given)
     run.log_validation_loss(trainer)
     if PartialState().is_main_process:
         for push in pushes:

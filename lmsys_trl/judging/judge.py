@@ -113,7 +113,7 @@ class Judge:
                 if letter["id"] >= len(tokenizer) or tokenizer.decode([letter["id"]]) != letter["letter"]
             ]
         )
-        base = find_base_of(settings.base_model, model_name_or_path)
+        base = find_base_of(settings.base_model, model_name_or_path, adapter)
         _refuse_other(f"base model {base}", architecture(base), settings.base_model["architecture"])
         if (base / "tokenizer.json").is_file():
             own = load_tokenizer(str(base), pad_token=tokenizer.pad_token)

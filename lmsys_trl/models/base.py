@@ -11,6 +11,7 @@ from ..config import bundled_folder, find_model_folder
 from ..errors import UserError
 from ..hub import download_repository
 
+BASE_FOLDER = "base_model.txt"  # beside an adapter
 FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]  # no pickles
 # What another model of the same family must share, so that an adapter's matrices fit.
 ARCHITECTURE_KEYS = (
@@ -123,19 +124,30 @@ def load_base(
     )
 
 
-def find_base_of(base_model: dict, model_name_or_path: str | None = None) -> Path:
+def remember_base(adapter: Path, base: Path) -> None:
+    """Write beside an adapter where its base model is on this machine. The file is never pushed."""
+    (adapter / BASE_FOLDER).write_text(f"{base.resolve()}\n", encoding="utf-8")
+
+
+def find_base_of(base_model: dict, model_name_or_path: str | None = None, adapter: Path | None = None) -> Path:
     """
     The folder of the base model that `judge.json` describes.
 
     Args:
         base_model (`dict`): As in [`JudgeFile`].
         model_name_or_path (`str`, *optional*): Another one to use instead.
+        adapter (`Path`, *optional*): The judge's folder, which may say where its base model was at its training.
 
     Raises:
-        UserError: If it is neither in `models/` nor on the Hub.
+        UserError: If it is neither there, nor in `models/`, nor on the Hub.
     """
     if model_name_or_path is not None:
         return resolve_base(model_name_or_path)
+    remembered = adapter / BASE_FOLDER if adapter else None
+    if remembered and remembered.is_file():
+        folder = Path(remembered.read_text(encoding="utf-8").strip())
+        if (folder / "config.json").is_file() and weights_fingerprint(folder) == base_model["fingerprint"]:
+            return folder
     folder = find_local_base(base_model["fingerprint"])
     if folder is None and base_model["id"] is None:
         raise UserError(

@@ -115,7 +115,7 @@ def merge_into_base(adapter: Path, model_name_or_path: str | None, folder: Path)
         UserError: If the base's weights are quantised, so that the adapter would be rounded away.
     """
     judge_file = JudgeFile.load(adapter)
-    base = find_base_of(judge_file.base_model, model_name_or_path)
+    base = find_base_of(judge_file.base_model, model_name_or_path, adapter)
     if "quantization_config" in json.loads((base / "config.json").read_text(encoding="utf-8")):
         raise UserError(
             f"base model {base}: its weights are quantised, and what an adapter adds would be rounded away. Name the "

@@ -20,7 +20,7 @@ from ..encoding.dataset import encode_dataset
 from ..errors import UserError, raise_problems
 from ..models.adapter import lora_differences
 from ..models.adapter_weights import attach_adapter, read_lora_config
-from ..models.base import hub_id, load_base, weights_fingerprint
+from ..models.base import hub_id, load_base, remember_base, weights_fingerprint
 from ..models.judge_file import JudgeFile
 from ..models.precision import quantization_of
 from ..options import JudgeConfig
@@ -217,6 +217,7 @@ def exit_if_stopped(trainer: JudgeTrainer) -> None:
 
 def save_judge(
     trainer: JudgeTrainer,
+    base: Path,
     judge_file: JudgeFile,
     config: JudgeConfig,
     battles: Dataset,
@@ -230,6 +231,7 @@ def save_judge(
     lora.save_pretrained(folder)
     (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle
     (folder / "README.md").unlink(missing_ok=True)  # a generic card, with the path of this machine's base model
+    remember_base(folder, base)
     save_features((battle for battle in battles if winner_of(battle["vote"]) is not None), folder)
     judge_file.dataset, judge_file.fold = fingerprints, config.fold
     judge_file.votes = dataset_info(config.dataset_name)

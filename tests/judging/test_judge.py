@@ -18,7 +18,7 @@ from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.encoding.examples import encode_battle
 from lmsys_trl.errors import UserError
 from lmsys_trl.models.adapter import JUDGE_FILE
-from lmsys_trl.models.base import find_local_base, load_base, weights_fingerprint
+from lmsys_trl.models.base import find_local_base, load_base, remember_base, weights_fingerprint
 from lmsys_trl.predictions.table import PROBABILITIES
 
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "float32"}
@@ -82,6 +82,17 @@ def test_the_base_is_found_by_its_weights(adapter, base, tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / "models" / "renamed")
     with pytest.raises(ValueError, match="base model owner/tiny: there is no such folder"):
         Judge.from_pretrained(adapter)
+
+
+def test_the_base_is_found_where_it_was_at_training(adapter, base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(adapter, tmp_path / "judge")
+    elsewhere = shutil.copytree(base, tmp_path / "elsewhere")
+    remember_base(folder, elsewhere)
+    Judge.from_pretrained(folder)
+    build_base(elsewhere, seed=1)  # now other weights
+    with pytest.raises(UserError, match="base model owner/tiny: there is no such folder"):
+        Judge.from_pretrained(folder)
 
 
 def test_other_weights_warn_and_are_named(adapter, tmp_path):

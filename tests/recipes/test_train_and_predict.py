@@ -69,6 +69,7 @@ def test_what_a_finished_judge_consists_of(project):
     names = {path.name for path in judge.iterdir() if path.is_file()}
     assert {"adapter_model.safetensors", "adapter_config.json", "judge.json", "baseline_features.parquet"} <= names
     assert {"tokenizer.json", "tokenizer_config.json"} <= names
+    assert (judge / "base_model.txt").read_text().strip() == str(project / "models" / "tiny")
     assert not {name for name in names if name.endswith((".bin", ".pt", ".pkl"))}
     settings = json.loads((judge / "judge.json").read_text())
     assert settings["base_model"]["id"] == "owner/tiny" and settings["max_length"] == 700
