@@ -149,6 +149,8 @@ def _check_all(keys: dict[str, Key], config_file: Path | None, options: dict, pr
                     given[name] = _check(value, keys[name])
                 except ValueError as error:
                     problem = f"{error} in {where}, found {value!r}"
+                    if "no effect" in problem:  # whose reason comes last
+                        problem = f"{value} in {where} {error}"
                     if value in (True, "") and where == "the command line":
                         problem = "missing its value on the command line"
             if problem is not None:

@@ -243,7 +243,9 @@ class Judge:
             probabilities, num_tokens = as_given[PROBABILITIES].to_numpy(), as_given["num_tokens"].to_numpy()
             second = select_second_order(chosen.tta, probabilities, num_tokens, ids)
         else:
-            second = chosen.tta
+            second = np.asarray(chosen.tta)
+            if len(second) != len(battles):
+                raise UserError(f"tta: a mask of {len(second)} for {len(battles)} battles")
         swapped = predict_order(self, battles, "ba", np.flatnonzero(second), shards, chosen)
         calibrations = self.settings.calibration if chosen.calibrated else {}
         with_mean = not isinstance(chosen.tta, str) or chosen.tta != "none"

@@ -60,6 +60,8 @@ class PredictionOptions:
     def __post_init__(self):
         if isinstance(self.tta, str):
             parse_tta(self.tta)
+        if self.shard_size < 1 or (self.max_tokens_per_batch is not None and self.max_tokens_per_batch < 1):
+            raise UserError("shard_size, max_tokens_per_batch: expected 1 or more")
         if self.examples not in ("last", "all"):
             raise UserError(f"examples: {self.examples!r}, expected last or all")
 

@@ -76,6 +76,11 @@ class TrainingConfig(SFTConfig):
             problems.append("output_dir: missing. The folder for the judge and its checkpoints")
         elif Path(self.output_dir).exists() and not Path(self.output_dir).is_dir():
             problems.append(f"output_dir: {self.output_dir} is a file. Name a folder")
+        resume = self.resume_from_checkpoint
+        if resume and resume.lower() != "true" and not Path(resume).is_dir():
+            problems.append(
+                f"resume_from_checkpoint: there is no folder {resume}. Name a checkpoint, or remove the key"
+            )
         if self.max_length is None:
             problems.append("max_length: missing. The maximum tokens in an example")
         if self.push_to_hub and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub_model_id or ""):

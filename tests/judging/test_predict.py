@@ -23,6 +23,7 @@ from lmsys_trl.data.schema import BATTLE_FEATURES
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.encoding.batching import distribute, token_batches
 from lmsys_trl.encoding.examples import encode_battle
+from lmsys_trl.errors import UserError
 from lmsys_trl.judging import predict
 from lmsys_trl.judging.resume import Shards
 from lmsys_trl.models.base import load_base
@@ -196,6 +197,9 @@ def test_all_examples_are_averaged(judge, battles):
 def test_what_cannot_be_predicted_is_reported(judge, battles, project):
     with pytest.raises(ValueError, match="examples of 4000 tokens are longer than the 2048 that the base"):
         judge.predict_dataset(battles, max_length=4000)
+    for option in ({"shard_size": 0}, {"max_tokens_per_batch": 0}, {"tta": np.array([True])}):
+        with pytest.raises(UserError):
+            judge.predict_dataset(battles, **option)
     with pytest.raises(ValueError, match="battles: no response_b"):
         judge.predict_dataset(as_dataset(battles).remove_columns("response_b"))
     assert list(judge.predict_dataset([]).columns) == list(judge.predict_dataset(battles[:1], progress=False).columns)

@@ -91,7 +91,12 @@ def test_a_finished_run_says_so(project):
 
 
 def test_a_checkpoint_to_resume_from_is_one(project):
-    for name, problem in (("runs/none", "is not a folder"), ("runs/judge", "is incomplete")):
+    arguments = ["--resume_from_checkpoint", "none", "--packing", "--lora_r", "0"]
+    output = recipe("sft.py", "smollm2.yaml", *TINY, *arguments, cwd=project, fails=True)
+    assert "packing: True in the command line has no effect here: battles would see each other" in output
+    output = recipe("sft.py", "smollm2.yaml", *TINY, *arguments[:2], cwd=project, fails=True)
+    assert "resume_from_checkpoint: there is no folder none" in output
+    for name, problem in (("runs/judge", "is incomplete"),):
         arguments = ["--output_dir", "runs/new", "--resume_from_checkpoint", name]
         output = recipe("sft.py", "smollm2.yaml", *TINY, *arguments, cwd=project, fails=True)
         assert f"resume_from_checkpoint: {name} {problem}" in output and "Traceback" not in output
