@@ -145,9 +145,9 @@ def find_base_of(base_model: dict, model_name_or_path: str | None = None, adapte
         return resolve_base(model_name_or_path)
     remembered = adapter / BASE_FOLDER if adapter else None
     if remembered and remembered.is_file():
-        folder = Path(remembered.read_text(encoding="utf-8").strip())
-        if (folder / "config.json").is_file() and weights_fingerprint(folder) == base_model["fingerprint"]:
-            return folder
+        base = Path(remembered.read_text(encoding="utf-8").strip())
+        if (base / "config.json").is_file() and weights_fingerprint(base) == base_model["fingerprint"]:
+            return base
     folder = find_local_base(base_model["fingerprint"])
     if folder is None and base_model["id"] is None:
         raise UserError(

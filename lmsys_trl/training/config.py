@@ -79,7 +79,7 @@ class TrainingConfig(SFTConfig):
         resume = self.resume_from_checkpoint
         if resume and resume.lower() != "true" and not Path(resume).is_dir():
             problems.append(
-                f"resume_from_checkpoint: there is no folder {resume}. Name a checkpoint, or remove the key"
+                f"resume_from_checkpoint: there is no folder {resume}. Name a checkpoint or remove it"
             )
         if self.max_length is None:
             problems.append("max_length: missing. The maximum tokens in an example")
