@@ -78,9 +78,7 @@ class TrainingConfig(SFTConfig):
             problems.append(f"output_dir: {self.output_dir} is a file. Name a folder")
         resume = self.resume_from_checkpoint
         if resume and resume.lower() != "true" and not Path(resume).is_dir():
-            problems.append(
-                f"resume_from_checkpoint: there is no folder {resume}. Name a checkpoint or remove it"
-            )
+            problems.append(f"resume_from_checkpoint: there is no folder {resume}. Name a checkpoint or remove it")
         if self.max_length is None:
             problems.append("max_length: missing. The maximum tokens in an example")
         if self.push_to_hub and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub_model_id or ""):
