@@ -281,6 +281,7 @@ def test_killed_and_started_again_equals_never_killed(project):
     kill_and_resume(project, delays=[0.0, 0.01, 0.05], epochs=2)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_in_four_bits(project):
     build_base(project / "models" / "wide", hidden_size=64, intermediate_size=128)
     options = [*TINY[2:], "--model_name_or_path", "models/wide", "--load_in_4bit", "--dtype", "bfloat16"]
