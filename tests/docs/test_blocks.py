@@ -20,7 +20,11 @@ from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, Pr
 from lmsys_trl.data.columns import TURN_COLUMNS
 from lmsys_trl.data.synthetic import make_battles
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+SLOW = ("training", "teachers")  # with several trainings each
+PAGES = [
+    pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else [])
+    for page in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+]
 SHAPE = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
 CHAT = (
     "{{% for m in messages %}}{{{{ '{start}' + m['role'] + '\n' + m['content'] + '{end}\n' }}}}{{% endfor %}}"
@@ -98,7 +102,7 @@ def workplace(tmp_path_factory):
             yield server, start
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs(page, workplace, tmp_path):
     server, start = workplace
     folder = tmp_path / "page"

@@ -91,9 +91,9 @@ def test_a_finished_run_says_so(project):
 
 
 def test_a_checkpoint_to_resume_from_is_one(project):
-    arguments = ["--resume_from_checkpoint", "none", "--packing", "--lora_r", "0"]
+    arguments = ["--resume_from_checkpoint", "none", "--packing", "true", "--lora_r", "0"]
     output = recipe("sft.py", "smollm2.yaml", *TINY, *arguments, cwd=project, fails=True)
-    assert "packing: True in the command line has no effect here: battles would see each other" in output
+    assert "packing: true in the command line has no effect here: battles would see each other" in output
     output = recipe("sft.py", "smollm2.yaml", *TINY, *arguments[:2], cwd=project, fails=True)
     assert "resume_from_checkpoint: there is no folder none" in output
     for name, problem in (("runs/judge", "is incomplete"),):
