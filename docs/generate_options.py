@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lmsys_trl.cli import LAUNCHED, recipe_scripts
-from lmsys_trl.help import COMMON_KEYS, _shown, _type_name, recipe_docstring
+from lmsys_trl.help import COMMON_KEYS, format_value, recipe_docstring, type_name
 from lmsys_trl.keys import REQUIRED, Key, keys_of
 from lmsys_trl.limits import is_hidden
 
@@ -82,7 +82,7 @@ def table(keys: Iterable[Key]) -> str:
 
 def type_of(key: Key) -> str:
     """The type as `--help` names it: the choices, or the kinds of value."""
-    kinds = re.sub(r"\{(.*?)\}", lambda match: ", ".join(f"`{word}`" for word in match[1].split(",")), _type_name(key))
+    kinds = re.sub(r"\{(.*?)\}", lambda match: ", ".join(f"`{word}`" for word in match[1].split(",")), type_name(key))
     return kinds.replace(" | ", " or ")
 
 
@@ -90,7 +90,7 @@ def default_of(key: Key) -> str:
     """The default, or nothing where the help says what an absent value means."""
     if key.default is REQUIRED:
         return "required"
-    return "" if key.default in (None, "", []) else f"`{_shown(key.default)}`"
+    return "" if key.default in (None, "", []) else f"`{format_value(key.default)}`"
 
 
 def escape(text: str) -> str:

@@ -62,28 +62,28 @@ def _is_of_the_recipe(key: Key) -> bool:
 def _render(keys: Iterable[Key], width: int, brief: bool = False) -> list[str]:
     lines = []
     for key in keys:
-        lines.append(f"  --{key.name} {_type_name(key)}")
+        lines.append(f"  --{key.name} {type_name(key)}")
         text = key.help.split(". ")[0].rstrip(".") + "." if brief else key.help
         # The help of trl's keys names their default too.
         if key.default is REQUIRED:
             text += " (required)"
         elif key.default not in (None, "", []) and "default" not in text.lower():
-            text += f" (default: {_shown(key.default)})"
+            text += f" (default: {format_value(key.default)})"
         lines += textwrap.wrap(text.strip(), width, initial_indent=" " * INDENT, subsequent_indent=" " * INDENT)
     return lines
 
 
-def _shown(value) -> str:
+def format_value(value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _type_name(key: Key) -> str:
+def type_name(key: Key) -> str:
     """What a user types after the option: its choices, or the kind of value."""
     choices = key.choices or _literals(key.type)
     if choices:
-        return "{" + ",".join(_shown(choice) for choice in choices if choice is not None) + "}"
+        return "{" + ",".join(format_value(choice) for choice in choices if choice is not None) + "}"
     names = list(dict.fromkeys(_kinds(key.type)))
     return " | ".join(name for name in names if name != "NONE") or "VALUE"
 

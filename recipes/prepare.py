@@ -26,7 +26,7 @@ def main():
     # Imported now: what takes seconds must not delay --help and the report of a typo.
     from lmsys_trl.data import pipeline
     from lmsys_trl.data.contamination import write_contamination
-    from lmsys_trl.data.dataset import RECORD_FILE, write_record
+    from lmsys_trl.data.dataset import RECORD_FILE, REMOVED_FILE, write_record
     from lmsys_trl.data.sources import Ledger, read_sources
     from lmsys_trl.data.text_store import open_texts, replaced_folder, store_battles, write_removed, write_splits
     from lmsys_trl.hub import push_folder
@@ -49,7 +49,7 @@ def main():
         prepared = pipeline.add_swapped_copies(battles, sources, seed)
 
         write_splits(prepared, texts, folder / "battles")
-        write_removed(ledger.removed, battles, texts, folder / "removed.parquet")
+        write_removed(ledger.removed, battles, texts, folder / REMOVED_FILE)
         matches = write_contamination(config, battles, texts, folder / "contamination")
         num_tokens = None
         if config.conversations:

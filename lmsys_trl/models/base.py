@@ -93,9 +93,15 @@ def find_local_base(fingerprint: str) -> Path | None:
     """The folder in `models/` whose weights have this fingerprint, or None. A checkout's `models/` counts too."""
     for models in (Path("models"), bundled_folder("recipes").parent / "models"):
         for config in sorted(models.glob("*/config.json")):
-            if any(config.parent.glob("*.safetensors")) and weights_fingerprint(config.parent) == fingerprint:
+            if _holds(config.parent, fingerprint):
                 return config.parent
     return None
+
+
+def _holds(folder: Path, fingerprint: str) -> bool:
+    """Whether a folder has a base model with these weights."""
+    has_model = (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    return has_model and weights_fingerprint(folder) == fingerprint
 
 
 def load_base(
@@ -146,7 +152,7 @@ def find_base_of(base_model: dict, model_name_or_path: str | None = None, adapte
     remembered = adapter / BASE_FOLDER if adapter else None
     if remembered and remembered.is_file():
         base = Path(remembered.read_text(encoding="utf-8").strip())
-        if (base / "config.json").is_file() and weights_fingerprint(base) == base_model["fingerprint"]:
+        if _holds(base, base_model["fingerprint"]):
             return base
     folder = find_local_base(base_model["fingerprint"])
     if folder is None and base_model["id"] is None:

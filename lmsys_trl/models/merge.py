@@ -33,9 +33,9 @@ def average_adapters(adapters: list[Path], method: str) -> tuple[LoraConfig, dic
     Raises:
         UserError: If the adapters differ in what they must share.
     """
-    _check_mergeable(adapters)
-    config = read_lora_config(adapters[0])
     weights = [read_weights(adapter) for adapter in adapters]
+    _check_mergeable(adapters, weights)
+    config = read_lora_config(adapters[0])
     if method == "mean":
         return config, {name: torch.stack([each[name] for each in weights]).mean(0) for name in weights[0]}
     if config.use_dora:
@@ -53,19 +53,18 @@ def average_adapters(adapters: list[Path], method: str) -> tuple[LoraConfig, dic
     return config, tensors
 
 
-def _check_mergeable(adapters: list[Path]) -> None:
+def _check_mergeable(adapters: list[Path], weights: list[dict[str, torch.Tensor]]) -> None:
     """Raise a [`UserError`] with all that makes adapters differ from the first of them."""
     if len(adapters) < 2:
         raise UserError(f"adapter: expected two or more to average, found {len(adapters)}")
     first, first_lora = JudgeFile.load(adapters[0]), read_lora_config(adapters[0])
     problems = []
-    for adapter in adapters[1:]:
+    for adapter, tensors in zip(adapters[1:], weights[1:], strict=True):
         differences = first.differences(JudgeFile.load(adapter))
         differences += lora_differences(first_lora, read_lora_config(adapter))
         problems += [f"{adapter}: {difference}" for difference in differences]
-        names, first_names = read_weights(adapter).keys(), read_weights(adapters[0]).keys()
-        if names != first_names:
-            problems.append(f"{adapter}: {len(names ^ first_names)} tensors are in one of the two only")
+        if others := tensors.keys() ^ weights[0].keys():
+            problems.append(f"{adapter}: {len(others)} tensors are in one of the two only")
     raise_problems(problems, f"adapter: these cannot be averaged, since they are not like {adapters[0]}:")
 
 

@@ -14,6 +14,7 @@ from ..artifacts import strip_local_paths
 from ..battle import WINNERS
 from ..data.config import PrepareConfig
 from ..data.contamination import NO_MATCH
+from ..data.dataset import REMOVED_FILE
 from ..data.dedup import VOTE_COLUMNS
 from ..data.source import Source
 from ..data.sources import Ledger
@@ -95,7 +96,7 @@ def refuse_unpublishable(sources: list[Source], despite_license: list[str]) -> N
 
 def write_dataset_card(content: CardContent, folder: Path) -> None:
     """Write README.md and its plots to the folder of a data set, which has a `removed.parquet`."""
-    removed = pd.read_parquet(folder / "removed.parquet", columns=["source", "reason"])
+    removed = pd.read_parquet(folder / REMOVED_FILE, columns=["source", "reason"])
     (folder / "README.md").write_text(dataset_card(content, removed), encoding="utf-8")
     (folder / "plots").mkdir()
     for name, image in _plots(content).items():

@@ -15,7 +15,7 @@ from trl import ModelConfig, get_peft_config
 
 from ..artifacts import file_fingerprint, provenance
 from ..battle import winner_of
-from ..data.dataset import dataset_info, removed_ids
+from ..data.dataset import REMOVED_FILE, dataset_info, removed_ids
 from ..encoding.dataset import encode_dataset
 from ..errors import UserError, raise_problems
 from ..models.adapter import lora_differences
@@ -35,17 +35,13 @@ from .trainer import JudgeTrainer
 def select_training_data(splits: DatasetDict, config: JudgeConfig) -> dict[str, Dataset]:
     """The training battles with their teachers' predictions, and the validation battles with a vote for one winner."""
     selected = dict(splits)
-    elsewhere = {name: set(split["id"][:]) for name, split in splits.items() if name != "train"}
     if config.fold is not None:
         selected["train"] = exclude_fold(selected["train"], config.fold)
-        elsewhere[f"fold {config.fold}"] = set(splits["train"]["id"][:]) - set(selected["train"]["id"][:])
     if config.teacher_files:
-        selected["train"] = join_teachers(
-            selected["train"],
-            config.teacher_files,
-            config.allow_unmatched,
-            {**elsewhere, "removed.parquet": removed_ids(config.dataset_name)},
-        )
+        elsewhere = {name: set(split["id"][:]) for name, split in splits.items() if name != "train"}
+        elsewhere[f"fold {config.fold}"] = set(splits["train"]["id"][:]) - set(selected["train"]["id"][:])
+        elsewhere[REMOVED_FILE] = removed_ids(config.dataset_name)
+        selected["train"] = join_teachers(selected["train"], config.teacher_files, config.allow_unmatched, elsewhere)
     if "validation" in selected:
         has_winner = [winner_of(vote) is not None for vote in selected["validation"]["vote"][:]]
         selected["validation"] = selected["validation"].select(np.flatnonzero(has_winner))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -12,6 +12,7 @@ from lmsys_trl import Judge
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.encoding.dataset import encode_dataset
 from lmsys_trl.encoding.tokenizer import load_tokenizer
+from lmsys_trl.models.adapter_weights import attach_adapter
 from lmsys_trl.models.base import load_base
 from lmsys_trl.models.judge_file import JudgeFile
 from lmsys_trl.training.config import TrainingConfig
@@ -84,7 +85,7 @@ def make_trainer(base, output_dir, num_battles=8, swap="none", quantization=None
     """A trainer of random battles, which are its validation data too. It may start from an earlier adapter."""
     model = load_base(base, "float32", "eager", quantization)
     if earlier is not None:
-        model = PeftModel.from_pretrained(model, earlier, is_trainable=True)
+        model = attach_adapter(model, earlier, is_trainable=True)
     tokenizer = load_tokenizer(str(base))
     examples = encode_dataset(Dataset.from_list(make_battles(num_battles)), tokenizer, 600, swap)
     defaults = {
