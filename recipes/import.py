@@ -2,15 +2,14 @@
 Make a judge of an adapter from elsewhere: write the judge.json that says how it was trained.
 
     lmsys-trl import --adapter kaggle:owner/name --model_name_or_path google/gemma-2-9b-it --letters A B C
-        --prompt_version lmsys-38th-v1 --max_length 1900 --output_dir runs/imported
+        --prompt_version lmsys-38th-code --max_length 1900 --output_dir runs/imported
 """
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 from lmsys_trl.config import parse_config
-from lmsys_trl.encoding.template import PROMPT_VERSION
-from lmsys_trl.options import Attention
+from lmsys_trl.options import Attention, PromptVersion
 from lmsys_trl.terminal import logger, run_recipe, suggest_next
 
 
@@ -22,9 +21,7 @@ class ImportConfig:
         metadata={"help": "A folder, owner/name[@revision] on the Hub, file.zip, or kaggle:owner/name."}
     )
     model_name_or_path: str = field(metadata={"help": "The base model, whose tokenizer and template are used."})
-    prompt_version: str = field(
-        metadata={"help": "The prompt template it was trained with.", "choices": [PROMPT_VERSION]}
-    )
+    prompt_version: PromptVersion = field(metadata={"help": "The version of the prompt that it was trained with."})
     letters: list[str] = field(metadata={"help": "The tokens it answers with if A wins, if B wins, and for a tie."})
     max_length: int = field(metadata={"help": "Maximum tokens in an example at prediction."})
     output_dir: str = field(metadata={"help": "The folder that becomes the judge."})
@@ -56,6 +53,7 @@ def main():
         config.adapter,
         config.model_name_or_path,
         config.output_dir,
+        prompt_version=config.prompt_version,
         letters=config.letters,
         max_length=config.max_length,
         temperature=config.temperature,

@@ -69,10 +69,10 @@ def main():
     color, width = sys.stdout.isatty() and not os.environ.get("NO_COLOR"), shutil.get_terminal_size((119, 0)).columns
     first = next(iter(splits))
     for battle in islice(splits[first], config.num_battles):
-        logger.info("%s\n", render_battle(battle, tokenizer, max_length, width, color))
+        logger.info("%s\n", render_battle(battle, tokenizer, max_length, width, color, config.prompt_version))
     for name, battles in splits.items():
         tally = Tally()
-        tally.add(battles, tokenizer, max_length)
+        tally.add(battles, tokenizer, max_length, config.prompt_version)
         logger.info("%s: %s", name, tally.summary())
         if name == first and tally.lengths:
             per_step = training.battles_per_step or training.train_batch_size * training.gradient_accumulation_steps

@@ -15,9 +15,10 @@ from .. import battle as battle_module
 from ..battle import WINNERS, swap_battle
 from ..data.dataset import data_fingerprint
 from . import examples as examples_module
-from . import template, turns
+from . import template, tokens, turns
 from . import tokenizer as tokenizer_module
 from .examples import battles_to_conversations, encode_battles
+from .template import PROMPT_VERSION
 from .tokenizer import rendered_template
 
 _TOKENS = List(Value("int32"))
@@ -29,12 +30,16 @@ CONVERSATION_FEATURES = Features(
     {"id": Value("string"), "prompt": _MESSAGES, "completion": _MESSAGES, "num_tokens": Value("int32")}
 )
 # The code and the libraries that examples depend on.
-_MODULES = (battle_module, examples_module, template, tokenizer_module, turns)
+_MODULES = (battle_module, examples_module, template, tokenizer_module, tokens, turns)
 _LIBRARIES = ("transformers", "tokenizers")
 
 
 def encode_dataset(
-    battles: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, swap: str = "none"
+    battles: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    swap: str = "none",
+    prompt_version: str = PROMPT_VERSION,
 ) -> Dataset:
     """
     The last example of each battle that has a vote or teachers, as tokens and labels.
@@ -45,6 +50,7 @@ def encode_dataset(
         max_length (`int`): Maximum tokens in an example.
         swap (`str`): "none"; "all" for each battle and its swapped copy, an example each; or "paired" for both in one
             example, the copy under the same names after "swapped_", so that they stay together.
+        prompt_version (`str`): As for [`encode_battle`].
 
     Returns:
         `Dataset`: `id`, `input_ids`, `labels` (the letter is that of the most likely winner), `votes` (the fraction of
@@ -58,11 +64,14 @@ def encode_dataset(
         features |= {f"swapped_{name}": feature for name, feature in order.items()}
     num_teachers = max((len(triples or ()) for triples in battles["teachers"][:]), default=0) if with_teachers else 0
 
+    def last_examples(labelled: list[dict]) -> list[dict]:
+        return _last_examples(labelled, tokenizer, max_length, prompt_version, num_teachers)
+
     def encode_batch(batch: dict) -> dict:
         learnable = [battle for battle in _unbatch(batch) if battle["vote"] or battle.get("teachers")]
-        examples = _last_examples(learnable, tokenizer, max_length, num_teachers)
+        examples = last_examples(learnable)
         if swap != "none":
-            copies = _last_examples(list(map(swap_battle, learnable)), tokenizer, max_length, num_teachers)
+            copies = last_examples(list(map(swap_battle, learnable)))
             if swap == "all":
                 examples = [example for pair in zip(examples, copies, strict=True) for example in pair]
             else:
@@ -70,14 +79,16 @@ def encode_dataset(
                     example |= {f"swapped_{name}": copy[name] for name in order}
         return _batch(examples, features)
 
-    return _map(battles, encode_batch, features, tokenizer, max_length=max_length, swap=swap)
+    settings = {"max_length": max_length, "swap": swap, "prompt_version": prompt_version}
+    return _map(battles, encode_batch, features, tokenizer, **settings)
 
 
 def _last_examples(
-    battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int, num_teachers: int
+    battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int, prompt_version: str, num_teachers: int
 ) -> list[dict]:
     """The last example of each battle, with its targets. Without a vote its letter is that of the teachers' mean."""
     labelled = [{**battle, "vote": battle["vote"] or np.mean(battle["teachers"], axis=0)} for battle in battles]
+    encoded_battles = encode_battles(labelled, tokenizer, max_length, prompt_version)
     return [
         {
             "id": battle["id"],
@@ -86,7 +97,7 @@ def _last_examples(
             "teachers": battle.get("teachers") or [[math.nan] * len(WINNERS)] * num_teachers,
             "length": len(encoded[-1]["input_ids"]),
         }
-        for battle, encoded in zip(battles, encode_battles(labelled, tokenizer, max_length), strict=True)
+        for battle, encoded in zip(battles, encoded_battles, strict=True)
     ]
 
 

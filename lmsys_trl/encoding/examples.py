@@ -1,7 +1,6 @@
-"""Battle + tokenizer + maximum length -> examples of tokens and labels. The only tokenization in the project."""
+"""Battle + tokenizer + maximum length -> examples of tokens and labels."""
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +9,8 @@ from transformers import PreTrainedTokenizerBase
 from ..battle import WINNERS
 from ..data.columns import TURN_COLUMNS
 from ..errors import UserError
-from .template import INSTRUCTION, LETTERS, OPTIONS, turn_headers, turn_text
-from .tokenizer import rendered_template, token_ids
+from .template import LETTERS, PROMPT_VERSION, TEMPLATES
+from .tokens import PromptIds, Turn, header_ids, prompt_ids, tokenize, tokenize_turns, turn_texts
 from .turns import Lengths, fit_turns
 
 IGNORED = -100  # the label of tokens that are not scored
@@ -26,15 +25,9 @@ class Span(NamedTuple):
     total: int  # tokens before truncation
 
 
-class PromptIds(NamedTuple):
-    """The token ids that all examples share."""
-
-    prefix: list[int]  # what the chat template writes before the message, and the instruction
-    suffix: list[int]  # the options, and what the chat template writes after the message
-    letters: dict[str, int]  # winner -> id of its letter
-
-
-def encode_battle(battle: dict, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[dict]:
+def encode_battle(
+    battle: dict, tokenizer: PreTrainedTokenizerBase, max_length: int, prompt_version: str = PROMPT_VERSION
+) -> list[dict]:
     """
     Encode a battle as examples of complete turns, from the last turn backwards; a turn that does not fit begins a new
     example.
@@ -50,6 +43,7 @@ def encode_battle(battle: dict, tokenizer: PreTrainedTokenizerBase, max_length: 
         tokenizer (`PreTrainedTokenizerBase`): As loaded by [`load_tokenizer`].
         max_length (`int`): Maximum tokens in an example, with template, letter and end token. Examples without a vote
             leave room for the letter and the end token, so that training and prediction see the same prompt.
+        prompt_version (`str`): The version of the prompt, see `template.py`.
 
     Returns:
         `list[dict]`: The examples, that of the last turn last, each with `input_ids` and `labels` of equal length. All
@@ -60,23 +54,26 @@ def encode_battle(battle: dict, tokenizer: PreTrainedTokenizerBase, max_length: 
         UserError: If the numbers of turns differ, the vote is not three fractions, or `max_length` leaves no room for
             the template.
     """
-    return encode_battles([battle], tokenizer, max_length)[0]
+    return encode_battles([battle], tokenizer, max_length, prompt_version)[0]
 
 
-def encode_battles(battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[list[dict]]:
+def encode_battles(
+    battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int, prompt_version: str = PROMPT_VERSION
+) -> list[list[dict]]:
     """The examples of each battle, as from [`encode_battle`]. All texts are tokenized in one call, each once."""
-    fixed = _prompt_ids(tokenizer, tokenizer.chat_template)
+    fixed = prompt_ids(tokenizer, prompt_version)
+    room = _room(fixed, max_length)
     encoded = []
-    for battle, turns in zip(battles, _tokenized_turns(battles, tokenizer), strict=True):
+    for battle, turns in zip(battles, tokenize_turns(battles, tokenizer, prompt_version, room), strict=True):
         winner, completion = _likely_winner(battle), []
         if winner is not None:
             completion = [fixed.letters[winner], tokenizer.eos_token_id]
         examples = []
-        for fitted in _fit(turns, tokenizer, max_length):
+        for fitted in _fit(turns, room, max_length):
             ids = list(fixed.prefix)
             for k, lengths in fitted:
-                headers = _header_ids(tokenizer, k + 1)
-                for header, text, length in zip(headers, turns[k], lengths, strict=False):
+                headers, texts = turns[k]
+                for header, text, length in zip(headers, texts, lengths, strict=False):
                     ids += header
                     ids += text if length == len(text) else text[:length]
                 ids += headers[-1]
@@ -86,18 +83,21 @@ def encode_battles(battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_
     return encoded
 
 
-def example_spans(battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[list[list[Span]]]:
+def example_spans(
+    battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int, prompt_version: str = PROMPT_VERSION
+) -> list[list[list[Span]]]:
     """The spans of each example of [`encode_battles`], in order, by battle and example."""
-    fixed = _prompt_ids(tokenizer, tokenizer.chat_template)
+    fixed = prompt_ids(tokenizer, prompt_version)
+    room = _room(fixed, max_length)
     prefix, suffix = len(fixed.prefix), len(fixed.suffix)
     divided = []
-    for battle, turns in zip(battles, _tokenized_turns(battles, tokenizer), strict=True):
+    for battle, turns in zip(battles, tokenize_turns(battles, tokenizer, prompt_version, room), strict=True):
         examples = []
-        for fitted in _fit(turns, tokenizer, max_length):
+        for fitted in _fit(turns, room, max_length):
             spans = [Span("prefix", None, prefix, prefix)]
             for k, lengths in fitted:
-                *before, after = map(len, _header_ids(tokenizer, k + 1))
-                for header, name, kept, text in zip(before, TURN_COLUMNS, lengths, turns[k], strict=True):
+                *before, after = map(len, turns[k].headers)
+                for header, name, kept, text in zip(before, TURN_COLUMNS, lengths, turns[k].texts, strict=True):
                     spans += [Span("header", k + 1, header, header), Span(name, k + 1, kept, len(text))]
                 spans.append(Span("header", k + 1, after, after))
             spans.append(Span("suffix", None, suffix, suffix))
@@ -119,25 +119,31 @@ def battles_to_conversations(
         with the letter (empty without a vote), and `num_tokens` of the example with both. A text that was truncated
         inside a character keeps that character.
     """
-    fixed = _prompt_ids(tokenizer, tokenizer.chat_template)
-    texts = list(dict.fromkeys(text for battle in battles for turn in _turns(battle) for text in turn))
-    offsets = dict(zip(texts, _tokenize(texts, tokenizer, return_offsets_mapping=True)["offset_mapping"], strict=True))
+    fixed, template = prompt_ids(tokenizer, PROMPT_VERSION), TEMPLATES[PROMPT_VERSION]
+    room = _room(fixed, max_length)
+    texts = list(dict.fromkeys(text for battle in battles for turn in turn_texts(battle) for text in turn))
+    offsets = dict(zip(texts, tokenize(texts, tokenizer, return_offsets_mapping=True)["offset_mapping"], strict=True))
     converted = []
     for battle in battles:
-        winner, turns = _likely_winner(battle), _turns(battle)
+        winner, turns = _likely_winner(battle), turn_texts(battle)
         letter = None if winner is None else LETTERS[winner]
+        tokens = [
+            Turn(header_ids(tokenizer, PROMPT_VERSION, k), tuple(offsets[text] for text in turn))
+            for k, turn in enumerate(turns, start=1)
+        ]
         conversations = []
-        for fitted in _fit([tuple(offsets[text] for text in turn) for turn in turns], tokenizer, max_length):
-            message, num_tokens = INSTRUCTION, len(fixed.prefix) + len(fixed.suffix) + 2 * bool(letter)
+        for fitted in _fit(tokens, room, max_length):
+            message = template.instruction
+            num_tokens = len(fixed.prefix) + len(fixed.suffix) + 2 * bool(letter)
             for k, lengths in fitted:
-                headers = turn_headers(k + 1)
+                headers = template.turn_headers(k + 1)
                 for header, text, length in zip(headers, turns[k], lengths, strict=False):
                     message += header + _beginning(text, offsets[text], length)
                 message += headers[-1]
-                num_tokens += sum(map(len, _header_ids(tokenizer, k + 1))) + sum(lengths)
+                num_tokens += sum(map(len, tokens[k].headers)) + sum(lengths)
             conversations.append(
                 {
-                    "prompt": [{"role": "user", "content": message + OPTIONS}],
+                    "prompt": [{"role": "user", "content": message + template.options}],
                     "completion": [{"role": "assistant", "content": letter}] if letter else [],
                     "num_tokens": num_tokens,
                 }
@@ -148,7 +154,7 @@ def battles_to_conversations(
 
 def letter_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Winner -> id of its letter."""
-    return _prompt_ids(tokenizer, tokenizer.chat_template).letters
+    return prompt_ids(tokenizer, PROMPT_VERSION).letters
 
 
 def _likely_winner(battle: dict) -> str | None:
@@ -164,65 +170,21 @@ def _likely_winner(battle: dict) -> str | None:
     return WINNERS[int(np.argmax(vote))]
 
 
-def _turns(battle: dict) -> list[tuple[str, ...]]:
-    columns = [battle[column] or [None] for column in TURN_COLUMNS]
-    if len({len(column) for column in columns}) > 1:
-        raise UserError(
-            f"battle {battle.get('id')}: prompt, response_a and response_b have {len(columns[0])}, {len(columns[1])} "
-            f"and {len(columns[2])} turns; all must have the same number"
-        )
-    return [tuple(turn_text(text) for text in turn) for turn in zip(*columns, strict=True)]
+def _room(fixed: PromptIds, max_length: int) -> int:
+    """Maximum tokens in the turns of an example, which leave room for the letter and the end token."""
+    return max_length - len(fixed.prefix) - len(fixed.suffix) - 2
 
 
-def _tokenized_turns(battles: list[dict], tokenizer: PreTrainedTokenizerBase) -> list[list[tuple[list[int], ...]]]:
-    all_turns = [_turns(battle) for battle in battles]
-    texts = list(dict.fromkeys(text for turns in all_turns for turn in turns for text in turn))
-    ids = dict(zip(texts, _tokenize(texts, tokenizer)["input_ids"], strict=True))
-    return [[tuple(ids[text] for text in turn) for turn in turns] for turns in all_turns]
-
-
-def _tokenize(texts: list[str], tokenizer: PreTrainedTokenizerBase, **options):
-    if not texts:  # which the tokenizer does not accept
-        return {"input_ids": [], "offset_mapping": []}
-    return tokenizer(
-        texts,
-        add_special_tokens=False,
-        split_special_tokens=True,
-        return_attention_mask=False,
-        verbose=False,
-        **options,
-    )
-
-
-def _fit(
-    turns: list[tuple[list, ...]], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[list[tuple[int, Lengths]]]:
+def _fit(turns: list[Turn], room: int, max_length: int) -> list[list[tuple[int, Lengths]]]:
     """Tokenized turns -> those of each example, as from [`fit_turns`]."""
-    fixed = _prompt_ids(tokenizer, tokenizer.chat_template)
-    room = max_length - len(fixed.prefix) - len(fixed.suffix) - 2  # the letter and the end token
-    header_lengths = [sum(map(len, _header_ids(tokenizer, k + 1))) for k in range(len(turns))]
+    header_lengths = [sum(map(len, turn.headers)) for turn in turns]
     if header_lengths[-1] > room:
         raise UserError(
             f"max_length={max_length} is too short: the fixed parts take {max_length - room + header_lengths[-1]}"
         )
-    lengths = [(len(prompt), len(response_a), len(response_b)) for prompt, response_a, response_b in turns]
+    lengths = [(len(prompt), len(response_a), len(response_b)) for _, (prompt, response_a, response_b) in turns]
     return fit_turns(lengths, header_lengths, room)
 
 
 def _beginning(text: str, offsets: list[tuple[int, int]], num_tokens: int) -> str:
     return text if num_tokens == len(offsets) else text[: offsets[num_tokens - 1][1] if num_tokens else 0]
-
-
-@lru_cache(maxsize=16)
-def _prompt_ids(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> PromptIds:
-    before, after = rendered_template(tokenizer)
-    return PromptIds(
-        prefix=token_ids(tokenizer, before) + token_ids(tokenizer, INSTRUCTION),
-        suffix=token_ids(tokenizer, OPTIONS) + token_ids(tokenizer, after),
-        letters={winner: token_ids(tokenizer, letter)[0] for winner, letter in LETTERS.items()},
-    )
-
-
-@lru_cache(maxsize=1024)
-def _header_ids(tokenizer: PreTrainedTokenizerBase, k: int) -> tuple[list[int], ...]:
-    return tuple(token_ids(tokenizer, header) for header in turn_headers(k))

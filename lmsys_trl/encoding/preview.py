@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.columns import TURN_COLUMNS
 from .examples import IGNORED, Span, encode_battle, example_spans
+from .template import PROMPT_VERSION
 
 # Of ANSI terminals, by the name of a span.
 STYLES = {
@@ -37,7 +38,12 @@ def with_votes(splits: dict[str, Dataset]) -> dict[str, Dataset]:
 
 
 def render_battle(
-    battle: dict, tokenizer: PreTrainedTokenizerBase, max_length: int, width: int = 119, color: bool = False
+    battle: dict,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    width: int = 119,
+    color: bool = False,
+    prompt_version: str = PROMPT_VERSION,
 ) -> str:
     """
     The example that a battle is trained on, each token as `text/id`, or `text/id=label` if it is scored, and what is
@@ -47,9 +53,10 @@ def render_battle(
         battle (`dict`), tokenizer (`PreTrainedTokenizerBase`), max_length (`int`): As for [`encode_battle`].
         width (`int`): Characters in a line.
         color (`bool`): Whether to colour spans too.
+        prompt_version (`str`): As for [`encode_battle`].
     """
-    example = encode_battle(battle, tokenizer, max_length)[-1]
-    *dropped, spans = example_spans([battle], tokenizer, max_length)[0]
+    example = encode_battle(battle, tokenizer, max_length, prompt_version)[-1]
+    *dropped, spans = example_spans([battle], tokenizer, max_length, prompt_version)[0]
     lines = [
         f"battle {visible(str(battle.get('id')))}: {len(example['input_ids'])} of {max_length} tokens, label "
         f"{IGNORED} unless another is shown"
@@ -104,11 +111,17 @@ class Tally:
     num_dropped: int = 0
     num_truncated: int = 0
 
-    def add(self, battles: Iterable[dict], tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    def add(
+        self,
+        battles: Iterable[dict],
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        prompt_version: str = PROMPT_VERSION,
+    ) -> None:
         """Count battles, a chunk at a time, so that memory does not grow with their number."""
         rest = iter(battles)
         while chunk := list(islice(rest, CHUNK_SIZE)):
-            for *earlier, last in example_spans(chunk, tokenizer, max_length):
+            for *earlier, last in example_spans(chunk, tokenizer, max_length, prompt_version):
                 self.lengths.append(sum(span.kept for span in last))
                 for span in last:
                     self.kept[span.name] += span.kept

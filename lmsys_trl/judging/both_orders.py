@@ -15,7 +15,12 @@ CHUNK = 256  # battles that are tokenized at a time
 
 
 def encode_for_prediction(
-    battles: list[dict], order: str, tokenizer: PreTrainedTokenizerBase, max_length: int, examples: str
+    battles: list[dict],
+    order: str,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    examples: str,
+    prompt_version: str,
 ) -> tuple[list[np.ndarray], list[int]]:
     """
     The examples of battles, with the answers as given or swapped.
@@ -24,6 +29,7 @@ def encode_for_prediction(
         battles, tokenizer, max_length: As for [`encode_battles`]. Votes are dropped.
         order (`str`): "ab" as given, or "ba" swapped.
         examples (`str`): The "last" one of each battle, or "all".
+        prompt_version (`str`): As for [`encode_battle`].
 
     Returns:
         `tuple[list[ndarray], list[int]]`: The token ids of each example, and the index of its battle.
@@ -31,7 +37,7 @@ def encode_for_prediction(
     unlabelled = [{**(swap_battle(battle) if order == "ba" else battle), "vote": None} for battle in battles]
     inputs, owners = [], []
     for start in range(0, len(unlabelled), CHUNK):
-        encoded = encode_battles(unlabelled[start : start + CHUNK], tokenizer, max_length)
+        encoded = encode_battles(unlabelled[start : start + CHUNK], tokenizer, max_length, prompt_version)
         for owner, battle_examples in enumerate(encoded, start):
             for example in battle_examples if examples == "all" else battle_examples[-1:]:
                 inputs.append(np.array(example["input_ids"], dtype=np.int32))  # a ninth of a list's memory

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..artifacts import file_fingerprint
 from ..data.dataset import data_fingerprint
-from ..encoding.template import PROMPT_VERSION
+from ..encoding.template import TEMPLATES
 from ..encoding.tokenizer import load_tokenizer
 from ..errors import UserError, raise_problems
 from ..models.adapter import ADAPTER_CONFIG, resolve_adapter
@@ -97,10 +97,10 @@ class Judge:
         """
         adapter = resolve_adapter(adapter)
         settings = JudgeFile.load(adapter)
-        if settings.prompt_version != PROMPT_VERSION:
+        if settings.prompt_version not in TEMPLATES:
             raise UserError(
-                f"{adapter}: trained with prompt version {settings.prompt_version}, and this is {PROMPT_VERSION}. "
-                "Use the version of lmsys-trl that its judge.json names"
+                f"{adapter}: trained with prompt version {settings.prompt_version}, and this lmsys-trl has "
+                f"{' and '.join(TEMPLATES)}. Use the version of lmsys-trl that its judge.json names"
             )
         weights = weights_file(adapter)
         tokenizer = load_tokenizer(str(adapter))

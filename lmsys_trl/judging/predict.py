@@ -100,7 +100,9 @@ def _predict_shard(
     judge: "Judge", battles: list[dict], order: str, options: PredictionOptions, advance: Callable[[int], None]
 ) -> pd.DataFrame:
     max_length = options.max_length or judge.settings.inference_max_length
-    inputs, owners = encode_for_prediction(battles, order, judge.tokenizer, max_length, options.examples)
+    inputs, owners = encode_for_prediction(
+        battles, order, judge.tokenizer, max_length, options.examples, judge.settings.prompt_version
+    )
     done = 0
 
     def on_progress(fraction: float) -> None:

@@ -19,12 +19,14 @@ if TYPE_CHECKING:  # peft takes seconds to import, and pushing a judge needs non
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+PICKLED_WEIGHTS = "adapter_model.bin"  # of adapters made elsewhere: only import reads it
 JUDGE_FILE = "judge.json"
-# All that is downloaded or pushed: no pickles, no checkpoints.
+# All that is pushed: no pickles, no checkpoints.
 ADAPTER_FILES = (
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, JUDGE_FILE, "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
     "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.json", "merges.txt",
 )  # fmt: skip
+DOWNLOADED = (*ADAPTER_FILES, PICKLED_WEIGHTS)
 
 
 def resolve_adapter(name: str | Path) -> Path:
@@ -55,7 +57,7 @@ def resolve_adapter(name: str | Path) -> Path:
         )
     repo_id, _, revision = str(name).partition("@")
     try:
-        folder = download_repository(repo_id, "model", revision or None, list(ADAPTER_FILES))
+        folder = download_repository(repo_id, "model", revision or None, list(DOWNLOADED))
     except UserError as error:
         raise UserError(f"adapter {name}: there is no such folder, and as a {error}") from error
     return _find_adapter(folder, name)
@@ -90,7 +92,7 @@ def _find_adapter(folder: Path, name: str | Path) -> Path:
 
 def _unpack(archive: Path) -> Path:
     """A folder with the files of an archive's adapters, unpacked once for each content."""
-    folder = Path(HF_HOME) / "lmsys_trl" / "adapters" / file_fingerprint(archive)
+    folder = Path(HF_HOME) / "lmsys_trl" / "archives" / file_fingerprint(archive)
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +102,7 @@ def _unpack(archive: Path) -> Path:
         try:
             with zipfile.ZipFile(archive) as packed:
                 for member in packed.namelist():
-                    if PurePosixPath(member).name in ADAPTER_FILES:
+                    if PurePosixPath(member).name in DOWNLOADED:
                         packed.extract(member, draft)  # never outside of the folder, whatever its path
         except READ_ERRORS as error:
             raise UserError(f"{archive}: damaged, or not a zip archive: {error}") from error

@@ -77,6 +77,27 @@ def attach_adapter(
             model = PeftModel(model, config, adapter_name=name)
     except (ValueError, TypeError) as error:
         raise UserError(f"adapter {adapter}: does not fit the base model: {error}") from error
+    set_peft_model_state_dict(model, fitting_weights(model, weights, adapter, name), adapter_name=name)
+    return model
+
+
+def fitting_weights(
+    model: PeftModel, weights: dict[str, torch.Tensor], adapter: Path, name: str = "default"
+) -> dict[str, torch.Tensor]:
+    """
+    Check that weights are those of an adapter in a model, which may be on the meta device.
+
+    Args:
+        model (`PeftModel`), name (`str`): The model, and what the adapter is called in it.
+        weights (`dict[str, Tensor]`): Its weights, as from [`read_weights`].
+        adapter (`Path`): Their folder, for messages.
+
+    Returns:
+        `dict[str, Tensor]`: The weights, under the names that PEFT gives them.
+
+    Raises:
+        UserError: If the model has no place for one of them, or a place for which there is none.
+    """
     embeddings = any("base_layer" in key for key in weights)  # PEFT saves these too if an adapter is on them
     expected = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=embeddings)
     weights = _with_names_of(expected, weights)
@@ -89,8 +110,7 @@ def attach_adapter(
         ),
     ]
     raise_problems(problems, f"adapter {adapter}: does not fit the base model:")
-    set_peft_model_state_dict(model, weights, adapter_name=name)
-    return model
+    return weights
 
 
 def _with_names_of(expected: Iterable[str], weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

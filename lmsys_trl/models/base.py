@@ -5,7 +5,13 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from ..config import bundled_folder, find_model_folder
 from ..errors import UserError
@@ -56,6 +62,12 @@ def resolve_base(name_or_path: str | None, revision: str | None = None) -> Path:
 def hub_revision(folder: Path) -> str | None:
     """The commit that a folder of the Hub's cache holds, or None."""
     return folder.name if folder.parent.name == "snapshots" else None
+
+
+def build_without_weights(config: PreTrainedConfig, attn_implementation: str = "eager") -> PreTrainedModel:
+    """The model on the meta device."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, attn_implementation=attn_implementation)
 
 
 def weights_fingerprint(folder: Path) -> str:

@@ -1,14 +1,22 @@
 """An adapter that was trained elsewhere -> a judge."""
 
+import pickle
 import shutil
 from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from transformers import AutoConfig
 
 from ..artifacts import provenance
 from ..battle import WINNERS
 from ..encoding.tokenizer import load_tokenizer
-from ..errors import raise_problems
-from .adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, resolve_adapter
-from .base import hub_id, resolve_base
+from ..encoding.tokens import prompt_ids
+from ..errors import UserError, raise_problems
+from .adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLED_WEIGHTS, resolve_adapter
+from .adapter_weights import fitting_weights, read_lora_config, read_weights
+from .base import build_without_weights, hub_id, resolve_base
 from .judge_file import JudgeFile
 
 
@@ -16,6 +24,7 @@ def import_adapter(
     adapter: str,
     model_name_or_path: str,
     output_dir: str,
+    prompt_version: str,
     letters: list[str],
     max_length: int,
     temperature: float,
@@ -29,18 +38,18 @@ def import_adapter(
     Copy an adapter and its base model's tokenizer, and write the `judge.json` that says how to predict with it.
 
     Args:
-        adapter (`str`): As for [`resolve_adapter`].
+        adapter (`str`): As for [`resolve_adapter`]. Its weights may be an `adapter_model.bin`.
         model_name_or_path (`str`): As for [`resolve_base`].
         output_dir (`str`): A new or empty folder.
         letters (`list[str]`): The tokens it answers with, in the order of `WINNERS`.
-        max_length (`int`), temperature (`float`): As in [`JudgeFile`].
+        prompt_version (`str`), max_length (`int`), temperature (`float`): As in [`JudgeFile`].
         pad_token (`str`, *optional*): As for [`load_tokenizer`].
         base_model_id (`str`, *optional*): The base model's name on the Hub, if `model_name_or_path` is a folder.
         dtype (`str`), attn_implementation (`str`, *optional*): As for [`load_base`].
         given (`dict`): The configuration, as returned by [`parse_config`].
 
     Raises:
-        UserError: With all problems at once.
+        UserError: With all problems at once, also if the adapter does not fit the base model.
     """
     source, base, folder = resolve_adapter(adapter), resolve_base(model_name_or_path), Path(output_dir)
     tokenizer = load_tokenizer(str(base), pad_token)
@@ -48,14 +57,24 @@ def import_adapter(
     problems = []
     if folder.exists() and any(folder.iterdir()):
         problems.append(f"output_dir: {folder} is not empty")
-    if not (source / ADAPTER_WEIGHTS).is_file():
-        problems.append(f"adapter {source}: no {ADAPTER_WEIGHTS}. Pickled adapters are not loaded")
     if any(len(tokens) != 1 for tokens in ids) or not len(ids) == len(WINNERS) == len({tokens[0] for tokens in ids}):
         problems.append(f"letters: expected three different tokens, found {' '.join(letters)}, which are {ids}")
+    try:
+        prompt_ids(tokenizer, prompt_version)
+        weights = _weights_for(base, source)
+    except UserError as error:
+        problems += error.problems
     raise_problems(problems)
     precision = {"dtype": dtype, "autocast": False, "attn_implementation": attn_implementation, "quantization": None}
     judge_file = JudgeFile.describe(
-        tokenizer, base, base_model_id or hub_id(model_name_or_path), max_length, max_length, temperature, precision
+        tokenizer,
+        base,
+        base_model_id or hub_id(model_name_or_path),
+        prompt_version,
+        max_length,
+        max_length,
+        temperature,
+        precision,
     )
     judge_file.letters = {
         winner: {"letter": letter, "id": token} for winner, letter, (token,) in zip(WINNERS, letters, ids, strict=True)
@@ -63,7 +82,35 @@ def import_adapter(
     for key, value in provenance(given).items():
         setattr(judge_file, key, value)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        shutil.copyfile(source / name, folder / name)
+    shutil.copyfile(source / ADAPTER_CONFIG, folder / ADAPTER_CONFIG)
+    save_file(weights, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     tokenizer.save_pretrained(folder)
     judge_file.save(folder)
+
+
+def _weights_for(base: Path, adapter: Path) -> dict[str, torch.Tensor]:
+    """The weights of an adapter, checked against its base model without loading that."""
+    config = read_lora_config(adapter)
+    model = build_without_weights(AutoConfig.from_pretrained(base, trust_remote_code=False))
+    try:
+        adapted = PeftModel(model, config, low_cpu_mem_usage=True)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"adapter {adapter}: does not fit the base model: {error}") from error
+    is_pickled = (adapter / PICKLED_WEIGHTS).is_file() and not (adapter / ADAPTER_WEIGHTS).is_file()
+    weights = _read_pickled(adapter) if is_pickled else read_weights(adapter)
+    return {name: tensor.contiguous() for name, tensor in fitting_weights(adapted, weights, adapter).items()}
+
+
+def _read_pickled(adapter: Path) -> dict[str, torch.Tensor]:
+    """The tensors of an `adapter_model.bin`. torch reads tensors from it and runs none of its code."""
+    try:
+        weights = torch.load(adapter / PICKLED_WEIGHTS, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"adapter {adapter}: {PICKLED_WEIGHTS} is damaged, or holds more than tensors, which is never loaded: "
+            f"{reason}"
+        ) from error
+    if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
+        raise UserError(f"adapter {adapter}: {PICKLED_WEIGHTS} is not a table of tensors")
+    return weights

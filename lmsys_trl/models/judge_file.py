@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from ..artifacts import write_json
 from ..battle import WINNERS
 from ..encoding.examples import letter_ids
-from ..encoding.template import LETTERS, PROMPT_VERSION
+from ..encoding.template import LETTERS
 from ..encoding.tokenizer import rendered_template
 from ..errors import UserError, raise_problems
 from .adapter import JUDGE_FILE, resolve_adapter
@@ -64,22 +64,23 @@ class JudgeFile:
         tokenizer: PreTrainedTokenizerBase,
         base: Path,
         base_model_id: str | None,
+        prompt_version: str,
         max_length: int,
         inference_max_length: int,
         temperature: float,
         precision: dict,
     ) -> "JudgeFile":
         """
-        Describe a judge of this version's prompt.
+        Describe a judge before it is trained.
 
         Args:
             tokenizer (`PreTrainedTokenizerBase`): The one that made the examples.
             base (`Path`): The folder of the base model.
             base_model_id (`str`, *optional*): Its name on the Hub.
-            max_length, inference_max_length, temperature, precision: As for [`JudgeFile`].
+            prompt_version, max_length, inference_max_length, temperature, precision: As for [`JudgeFile`].
         """
         return cls(
-            prompt_version=PROMPT_VERSION,
+            prompt_version=prompt_version,
             letters={winner: {"letter": LETTERS[winner], "id": i} for winner, i in letter_ids(tokenizer).items()},
             max_length=max_length,
             inference_max_length=inference_max_length,

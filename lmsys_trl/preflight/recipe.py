@@ -11,10 +11,8 @@ import torch
 from peft import PeftConfig, get_peft_model
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     BitsAndBytesConfig,
     PreTrainedConfig,
-    PreTrainedModel,
 )
 from trl import ModelConfig, get_peft_config
 
@@ -24,6 +22,7 @@ from ..encoding.template import LETTERS
 from ..encoding.tokenizer import load_tokenizer
 from ..errors import UserError
 from ..hub import download_repository, find_in_cache
+from ..models.base import build_without_weights
 from ..models.precision import quantization_of
 from ..options import Attention, JudgeConfig
 from ..training.config import TrainingConfig
@@ -69,7 +68,7 @@ def check_recipe(
     if folder is None:
         notes.append("examples: not checked, there is no tokenizer on this machine. Name its folder with --tokenizer")
         return notes, problems
-    example, found = check_examples(folder, judge.pad_token, base, lengths)
+    example, found = check_examples(folder, judge.pad_token, base, lengths, judge.prompt_version)
     return [*notes, f"examples: {example or 'none'}"], problems + found
 
 
@@ -99,12 +98,6 @@ def find_tokenizer(name: str, revision: str | None) -> Path | None:
         return folder if (folder / "tokenizer.json").is_file() else None
     cached = find_in_cache(name, "tokenizer.json", revision)
     return cached and cached.parent
-
-
-def build_without_weights(config: PreTrainedConfig, attn_implementation: str = "eager") -> PreTrainedModel:
-    """The model on the meta device."""
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, attn_implementation=attn_implementation)
 
 
 def check_attention(config: PreTrainedConfig, name: str | None, computes_in_16_bits: bool) -> list[str]:
@@ -185,7 +178,11 @@ def check_lora(config: PreTrainedConfig, peft_config: PeftConfig) -> tuple[str, 
 
 
 def check_examples(
-    folder: str | Path, pad_token: str | None, config: PreTrainedConfig, lengths: Mapping[str, int]
+    folder: str | Path,
+    pad_token: str | None,
+    config: PreTrainedConfig,
+    lengths: Mapping[str, int],
+    prompt_version: str,
 ) -> tuple[str, list[str]]:
     """
     Whether examples can be built with a tokenizer, for a model, of some lengths, given by the keys that set them.
@@ -201,6 +198,10 @@ def check_examples(
         return "", error.problems
     except (ValueError, OSError) as error:
         return "", [line for line in str(error).splitlines() if line.strip()]
+    try:
+        (example,) = encode_battle(SMALLEST_BATTLE, tokenizer, 10**6, prompt_version)
+    except UserError as error:
+        return "", error.problems
     problems = []
     if len(tokenizer) > config.vocab_size:
         problems.append(
@@ -209,10 +210,9 @@ def check_examples(
         )
     for key, length in lengths.items():
         try:
-            encode_battle(SMALLEST_BATTLE, tokenizer, length)
+            encode_battle(SMALLEST_BATTLE, tokenizer, length, prompt_version)
         except UserError as error:
             problems.append(f"{key}: {error}. Raise it")
-    (example,) = encode_battle(SMALLEST_BATTLE, tokenizer, 10**6)
     letters = ", ".join(f"{LETTERS[winner]} is {token}" for winner, token in letter_ids(tokenizer).items())
     return (
         f"{letters}; ends with {tokenizer.eos_token}, pads with {tokenizer.pad_token}; "

@@ -14,6 +14,7 @@ from ..encoding.tokenizer import load_tokenizer
 from ..errors import UserError
 from ..judging.judge import Judge
 from ..models.adapter import resolve_adapter
+from ..models.judge_file import JudgeFile
 from ..models.precision import precision_overrides
 from ..options import BaseModelConfig, InferenceConfig
 
@@ -83,9 +84,9 @@ def complete_lengths(battles: list[dict], adapters: list[Path]) -> np.ndarray | 
     """
     if not adapters:
         return None
-    tokenizer = load_tokenizer(str(adapters[0]))
+    tokenizer, version = load_tokenizer(str(adapters[0])), JudgeFile.load(adapters[0]).prompt_version
     unlabelled = ({**battle, "vote": None} for battle in battles)
-    examples = (encode_battle(battle, tokenizer, max_length=UNLIMITED)[-1] for battle in unlabelled)
+    examples = (encode_battle(battle, tokenizer, UNLIMITED, version)[-1] for battle in unlabelled)
     return np.array([len(example["input_ids"]) for example in examples])
 
 

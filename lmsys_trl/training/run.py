@@ -60,7 +60,11 @@ def encode_splits(
     with PartialState().main_process_first():  # the others find the examples in the cache
         examples = {
             name: encode_dataset(
-                split, tokenizer, training.max_length, judge_config.swap if name == "train" else "none"
+                split,
+                tokenizer,
+                training.max_length,
+                judge_config.swap if name == "train" else "none",
+                judge_config.prompt_version,
             )
             for name, split in splits.items()
         }
@@ -84,6 +88,7 @@ def describe(
         tokenizer,
         base,
         judge_config.base_model_id or hub_id(model_config.model_name_or_path),
+        prompt_version=judge_config.prompt_version,
         max_length=training.max_length,
         inference_max_length=judge_config.inference_max_length or training.max_length,
         temperature=judge_config.temperature,

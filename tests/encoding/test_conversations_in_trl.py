@@ -29,18 +29,24 @@ def named_tokenizer(request, assets):
     return request.param, load_tokenizer(str(folder), pad_token)
 
 
+def trl_trainer(tokenizer, folder, rows):
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    return SFTTrainer(
+        LlamaForCausalLM(config),
+        args=SFTConfig(str(folder), max_length=None, use_cpu=True, bf16=False, max_steps=1, report_to="none"),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )
+
+
 def test_what_trl_scores(named_tokenizer, tmp_path):
     name, tokenizer = named_tokenizer
     battles = make_battles(8)
     conversations = [each[-1] for each in battles_to_conversations(battles, tokenizer, 1500)]
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
-    )
-    trainer = SFTTrainer(
-        LlamaForCausalLM(config),
-        args=SFTConfig(str(tmp_path), use_cpu=True, bf16=False, completion_only_loss=True, report_to="none"),
-        train_dataset=Dataset.from_list([{k: c[k] for k in ("prompt", "completion")} for c in conversations]),
-        processing_class=tokenizer,
+    trainer = trl_trainer(
+        tokenizer, tmp_path, [{key: row[key] for key in ("prompt", "completion")} for row in conversations]
     )
     after_trl, after_ours = SCORED[name]
     for battle, row in zip(battles, trainer.train_dataset, strict=True):
@@ -55,3 +61,15 @@ def test_what_trl_scores(named_tokenizer, tmp_path):
         assert (prompt == ours[:-2]) == (name == "gemma2")
         as_text = tokenizer.decode(prompt).split("Here are two")[1]
         assert as_text == tokenizer.decode(ours[:-2]).split("Here are two")[1]
+
+
+def test_encoded_examples_are_the_same_in_trl(named_tokenizer, tmp_path):
+    _, tokenizer = named_tokenizer
+    rows = [encode_battle(battle, tokenizer, 1500)[-1] for battle in make_battles(8)]
+    trainer = trl_trainer(tokenizer, tmp_path, rows)
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert sorted(map(str, trainer.train_dataset[:]["input_ids"])) == sorted(str(row["input_ids"]) for row in rows)
+    for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
+        kept = mask.bool()
+        row = {"input_ids": ids[kept].tolist(), "labels": labels[kept].tolist()}
+        assert row in rows and (labels != IGNORED).sum() == 2

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from lmsys_trl.battle import WINNERS, vote_for
 from lmsys_trl.encoding.examples import IGNORED, battles_to_conversations, encode_battle, encode_battles
-from lmsys_trl.encoding.template import INSTRUCTION, OPTIONS
+from lmsys_trl.encoding.template import PROMPT_VERSION, TEMPLATES
 from lmsys_trl.encoding.tokenizer import check_tokenizer, load_tokenizer, rendered_template
 from lmsys_trl.encoding.turns import truncate_lengths
 from lmsys_trl.errors import UserError
@@ -121,12 +121,13 @@ def check_examples(battle, tokenizer, max_length):
             assert labels[-2:] == ids[-2:] == [tokenizer.convert_tokens_to_ids(letter), tokenizer.eos_token_id]
 
     # Complete turns in order, the last in the last example: each numbered header is in one example.
+    template = TEMPLATES[PROMPT_VERSION]
     conversations = battles_to_conversations([battle], tokenizer, max_length)[0]
     num_turns = max(1, len(battle["prompt"]))
     turns, k = [], 1
     for conversation in conversations:
         message = conversation["prompt"][0]["content"]
-        assert message.startswith(INSTRUCTION) and message.endswith(OPTIONS)
+        assert message.startswith(template.instruction) and message.endswith(template.options)
         first = k
         while k <= num_turns and f"\n#Prompt{k}\n" in message:
             k += 1

@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from lmsys_trl import Judge
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.encoding.dataset import encode_dataset
+from lmsys_trl.encoding.template import PROMPT_VERSION
 from lmsys_trl.encoding.tokenizer import load_tokenizer
 from lmsys_trl.models.adapter_weights import attach_adapter
 from lmsys_trl.models.base import load_base
@@ -67,7 +68,7 @@ def build_judge(base, folder, quantization=None, seed=1, target_modules=("q_proj
     get_peft_model(load_base(base, "float32", "eager"), config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     precision = {"dtype": "float32", "autocast": False, "attn_implementation": "eager", "quantization": quantization}
-    JudgeFile.describe(tokenizer, base, "owner/tiny", 700, 650, 1.03, precision).save(folder)
+    JudgeFile.describe(tokenizer, base, "owner/tiny", PROMPT_VERSION, 700, 650, 1.03, precision).save(folder)
     return folder
 
 

@@ -15,10 +15,12 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent.parent
+TESTS = str(REPOSITORY / "tests")
 LOADED = (
     "lmsys_trl.training.trainer",
     "lmsys_trl.judging.judge",
@@ -28,30 +30,37 @@ LOADED = (
 )
 PROGRAM = """\
 #!{python} -IS
-import os, socket, struct, sys
-connection = socket.socket(socket.AF_UNIX)
-connection.connect({address!r})
-words = "\\0".join([os.getcwd(), os.path.basename(sys.argv[0]), *sys.argv[1:]]).encode()
-socket.send_fds(connection, [struct.pack("I", len(words))], [0, 1, 2])
-connection.sendall(words)
-sys.exit(struct.unpack("B", connection.recv(1))[0])
+import os, sys
+sys.path.insert(0, {tests!r})
+from helpers.recipe_server import ask
+sys.exit(ask({address!r}, os.getcwd(), [os.path.basename(sys.argv[0]), *sys.argv[1:]], [0, 1, 2]))
 """
+
+
+def ask(address: str, cwd: str, words: list[str], streams: list[int]) -> int:
+    """Have the server run a program with these file descriptors as its streams. Returns its exit status."""
+    message = "\0".join([cwd, *words]).encode()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(address)
+        socket.send_fds(connection, [struct.pack("I", len(message))], streams)
+        connection.sendall(message)
+        return struct.unpack("B", connection.recv(1))[0]
 
 
 class RecipeServer:
     """The server, for as long as the context lasts. Its processes have the environment that it was started with."""
 
     def __init__(self, folder: Path, **environment: str):
-        address = str(folder / "recipes.sock")
+        self.address = str(folder / "recipes.sock")
         self.programs = folder / "bin"
         self.programs.mkdir()
         for name in ("lmsys-trl", "accelerate", "python"):
             program = self.programs / name
-            program.write_text(PROGRAM.format(python=sys.executable, address=address))
+            program.write_text(PROGRAM.format(python=sys.executable, tests=TESTS, address=self.address))
             program.chmod(0o755)
-        environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", **environment}
+        environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{TESTS}", **environment}
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(address)
+            listener.bind(self.address)
             listener.listen()
             command = [sys.executable, "-m", "helpers.recipe_server", str(listener.fileno())]
             # A pipe, since a stream that can seek would become one that cannot when a command gets another.
@@ -62,9 +71,20 @@ class RecipeServer:
         return self
 
     def __exit__(self, *_) -> None:
+        self.stop()
+
+    def stop(self) -> None:
         self._process.terminate()
         self._process.wait()
         self._process.stdout.close()
+
+    def run_script(self, script: Path, arguments: list[str], cwd: Path) -> tuple[int, str]:
+        """Run a script as `python script arguments` does. Returns its status and all that it prints."""
+        with tempfile.TemporaryFile() as file, open(os.devnull) as nothing:
+            streams = [nothing.fileno(), file.fileno(), file.fileno()]
+            status = ask(self.address, str(cwd), ["python", str(script), *arguments], streams)
+            file.seek(0)
+            return status, file.read().decode()
 
     def run(self, script: str, cwd: Path) -> tuple[int, str]:
         """Run a shell script in which the programs are found first. Returns its status and all that it prints."""

@@ -1,14 +1,15 @@
 """Running recipes as users do."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
-from .recipe_process import run_forked
-
-REPOSITORY = Path(__file__).parent.parent.parent
+from .recipe_server import REPOSITORY, RecipeServer
 
 
 def run(*command, cwd: Path, fails: bool = False, **environment) -> str:
@@ -33,8 +34,16 @@ def recipe(name: str, *arguments, cwd: Path, launch: list | None = None, fails: 
         return run(accelerate, "launch", *launch, script, *arguments, cwd=cwd, fails=fails, **environment)
     if environment:  # which libraries read when they are loaded
         return run(sys.executable, script, *arguments, cwd=cwd, fails=fails, **environment)
-    with tempfile.NamedTemporaryFile() as file:
-        status = run_forked(script, [str(word) for word in arguments], cwd, Path(file.name))
-        output = Path(file.name).read_text(encoding="utf-8")
+    status, output = _server().run_script(script, [str(word) for word in arguments], cwd)
     assert (status != 0) == fails, output
     return output
+
+
+@cache
+def _server() -> RecipeServer:
+    """The server of this process's recipes, until the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="recipes-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    server = RecipeServer(folder)
+    atexit.register(server.stop)
+    return server

@@ -1,0 +1,165 @@
+"""Turns of battles -> their tokens, as each version of the prompt has them. The only tokenization in the project."""
+
+from bisect import bisect_right
+from functools import lru_cache
+from itertools import accumulate
+from typing import NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from ..data.columns import TURN_COLUMNS
+from ..errors import UserError
+from .template import CODE_VERSION, LETTERS, TEMPLATES, turn_text
+from .tokenizer import rendered_template, token_ids
+
+
+class Turn(NamedTuple):
+    """The token ids of a turn: a header, a text, and so on in turns, and the last header."""
+
+    headers: tuple[list[int], ...]  # four, which are never truncated
+    texts: tuple[list, ...]  # of TURN_COLUMNS
+
+
+class PromptIds(NamedTuple):
+    """The token ids that all examples share."""
+
+    prefix: list[int]  # what stands before the message, and the instruction
+    suffix: list[int]  # the options, and what stands after the message
+    letters: dict[str, int]  # winner -> id of its letter
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, version: str) -> PromptIds:
+    """The token ids that all examples of a version of the prompt share."""
+    return _prompt_ids(tokenizer, tokenizer.chat_template, version)
+
+
+@lru_cache(maxsize=16)
+def _prompt_ids(tokenizer: PreTrainedTokenizerBase, chat_template: str, version: str) -> PromptIds:
+    template = TEMPLATES[version]
+    before, after = _code_frame(tokenizer) if version == CODE_VERSION else rendered_template(tokenizer)
+    return PromptIds(
+        prefix=token_ids(tokenizer, before) + token_ids(tokenizer, template.instruction),
+        suffix=token_ids(tokenizer, template.options) + token_ids(tokenizer, after),
+        letters={winner: token_ids(tokenizer, letter)[0] for winner, letter in LETTERS.items()},
+    )
+
+
+def _code_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """What the reference solution's code writes before and after the message: for Llama not its chat template."""
+    vocabulary = tokenizer.get_vocab()
+    if "<start_of_turn>" in vocabulary:
+        return rendered_template(tokenizer)
+    if "<|start_header_id|>" in vocabulary:
+        return (
+            "<|begin_of_text|><|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
+            "<|eot_id|>\n<|start_header_id|>assistant<|end_header_id|>",
+        )
+    raise UserError(
+        f"prompt_version: {CODE_VERSION} is written for Gemma and Llama-3, and {tokenizer.name_or_path} is neither"
+    )
+
+
+def turn_texts(battle: dict) -> list[tuple[str, ...]]:
+    """
+    The three texts of each turn, as they are written in the prompt.
+
+    Raises:
+        UserError: If the numbers of turns differ.
+    """
+    columns = [battle[column] or [None] for column in TURN_COLUMNS]
+    if len({len(column) for column in columns}) > 1:
+        raise UserError(
+            f"battle {battle.get('id')}: prompt, response_a and response_b have {len(columns[0])}, {len(columns[1])} "
+            f"and {len(columns[2])} turns; all must have the same number"
+        )
+    return [tuple(turn_text(text) for text in turn) for turn in zip(*columns, strict=True)]
+
+
+def tokenize_turns(
+    battles: list[dict], tokenizer: PreTrainedTokenizerBase, version: str, room: int
+) -> list[list[Turn]]:
+    """
+    Tokenize battles in one call, each text once. Control tokens in texts stay text.
+
+    Args:
+        battles (`list[dict]`): As for [`encode_battle`].
+        tokenizer (`PreTrainedTokenizerBase`): As loaded by [`load_tokenizer`].
+        version (`str`): The version of the prompt: with "lmsys-38th-v1" texts and headers are tokenized alone, with
+            "lmsys-38th-code" a turn is tokenized as one text.
+        room (`int`): Maximum tokens in the turns of an example, beyond which "lmsys-38th-code" tokenizes a turn in
+            three parts.
+
+    Returns:
+        `list[list[Turn]]`: The turns of each battle.
+    """
+    texts = [turn_texts(battle) for battle in battles]
+    if version == CODE_VERSION:
+        return _tokenize_joined(texts, tokenizer, room)
+    unique = list(dict.fromkeys(text for turns in texts for turn in turns for text in turn))
+    ids = dict(zip(unique, tokenize(unique, tokenizer)["input_ids"], strict=True))
+    return [
+        [
+            Turn(header_ids(tokenizer, version, k), tuple(ids[text] for text in turn))
+            for k, turn in enumerate(turns, start=1)
+        ]
+        for turns in texts
+    ]
+
+
+def tokenize(texts: list[str], tokenizer: PreTrainedTokenizerBase, **options):
+    """Tokenize texts of battles, in which control tokens stay text."""
+    if not texts:  # which the tokenizer does not accept
+        return {"input_ids": [], "offset_mapping": []}
+    return tokenizer(
+        texts,
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        verbose=False,
+        **options,
+    )
+
+
+@lru_cache(maxsize=1024)
+def header_ids(tokenizer: PreTrainedTokenizerBase, version: str, k: int) -> tuple[list[int], ...]:
+    """The token ids of the headers of turn `k`, counted from 1."""
+    return tuple(token_ids(tokenizer, header) for header in TEMPLATES[version].turn_headers(k))
+
+
+def _tokenize_joined(
+    texts: list[list[tuple[str, ...]]], tokenizer: PreTrainedTokenizerBase, room: int
+) -> list[list[Turn]]:
+    """
+    The turns as the reference solution's code tokenizes them: headers and texts as one text, with the empty line
+    before the next turn. (No token goes on where that line ends, so that turns can be tokenized one by one.) A turn
+    that is too long for any example is three parts instead, each with its heading, which may be truncated, and an
+    empty line.
+    """
+    joined = [[_parts(turn, k < len(turns)) for k, turn in enumerate(turns, start=1)] for turns in texts]
+    unique = list(dict.fromkeys(parts for turns in joined for parts in turns))
+    encoded = tokenize(["".join(parts) for parts in unique], tokenizer, return_offsets_mapping=True)
+    ids = dict(zip(unique, map(_split, unique, encoded["input_ids"], encoded["offset_mapping"]), strict=True))
+    too_long = [parts for parts, turn in ids.items() if sum(map(len, turn.headers + turn.texts)) > room]
+    thirds = ["".join(parts[i : i + 2]).lstrip("\n") for parts in too_long for i in (0, 2, 4)]
+    thirds_ids = iter(tokenize(thirds, tokenizer)["input_ids"])
+    line = token_ids(tokenizer, "\n\n")
+    ids |= {
+        parts: Turn(([], line, line, line), tuple(third))
+        for parts, *third in zip(too_long, thirds_ids, thirds_ids, thirds_ids, strict=True)
+    }
+    return [[ids[parts] for parts in turns] for turns in joined]
+
+
+def _parts(turn: tuple[str, ...], is_followed: bool) -> tuple[str, ...]:
+    *headers, last = TEMPLATES[CODE_VERSION].headers
+    pairs = zip(headers, turn, strict=True)
+    return (*(part for pair in pairs for part in pair), last if is_followed else "")
+
+
+def _split(parts: tuple[str, ...], ids: list[int], offsets: list[tuple[int, int]]) -> Turn:
+    """A token belongs to the part in which it begins."""
+    starts = list(accumulate(map(len, parts[:-1])))
+    split: list[list[int]] = [[] for _ in parts]
+    for token, (start, _) in zip(ids, offsets, strict=True):
+        split[bisect_right(starts, start)].append(token)
+    return Turn(tuple(split[0::2]), tuple(split[1::2]))
