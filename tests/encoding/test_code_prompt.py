@@ -15,7 +15,7 @@ from lmsys_trl.errors import UserError
 from lmsys_trl.options import PromptVersion
 
 
-@pytest.fixture(params=FRAMES)
+@pytest.fixture(scope="module", params=FRAMES)
 def named_tokenizer(request, assets):
     return request.param, load_tokenizer(
         str(assets / "tokenizers" / request.param),

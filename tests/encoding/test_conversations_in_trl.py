@@ -17,7 +17,7 @@ SCORED = {  # by trl after the letter, and by us
 }
 
 
-@pytest.fixture(params=SCORED)
+@pytest.fixture(scope="module", params=SCORED)
 def named_tokenizer(request, assets):
     if request.param == "smollm2":
         folder, pad_token = REPOSITORY / "models" / "SmolLM2-135M-Instruct", "<|endoftext|>"

@@ -162,7 +162,13 @@ def test_a_pickle_that_is_not_a_table_of_tensors(elsewhere, base, tmp_path, monk
     assert not (tmp_path / "imported").exists() and not (tmp_path / "harm").exists()
 
 
-@pytest.mark.parametrize(("name", "letters"), [("gemma2", (235280, 235305, 235288)), ("llama3.1", (32, 33, 34))])
+@pytest.mark.parametrize(
+    ("name", "letters"),
+    [
+        pytest.param("gemma2", (235280, 235305, 235288), marks=pytest.mark.slow),  # 256,000 tokens, loaded five times
+        ("llama3.1", (32, 33, 34)),
+    ],
+)
 def test_an_adapter_of_the_reference_solution(name, letters, assets, tmp_path):
     """Its weights are a pickle in a zip from Kaggle, and its code writes another prompt than its description."""
     tokenizer = load_tokenizer(
