@@ -57,10 +57,12 @@ def winner_of(vote: Sequence[float] | None) -> str | None:
 
 def first_prompt(battle: dict) -> str:
     """
-    The first user turn with white space normalised. Battles in which it is equal belong together, so that a
-    conversation and its continuation are never on different sides of a split.
+    The first user turn with white space normalised, without a system text before it, if the battle says what the user
+    wrote. Battles in which it is equal belong together, so that a conversation and its continuation are never on
+    different sides of a split.
     """
-    return " ".join((battle["prompt"][0] or "").split()) if battle["prompt"] else ""
+    text = battle.get("first_prompt") or (battle["prompt"][0] if battle["prompt"] else "")
+    return " ".join((text or "").split())
 
 
 def prompt_group(battle: dict) -> str:

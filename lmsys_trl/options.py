@@ -56,19 +56,6 @@ class JudgeConfig:
 
 
 @dataclass
-class BattlesConfig:
-    """Which battles."""
-
-    test_file: str | None = field(
-        default=None, metadata={"help": "A file of battles in any format that prepare reads."}
-    )
-    dataset_name: str | None = field(
-        default=None,
-        metadata={"help": "Instead of test_file: a data set made by prepare, of which the validation split is used."},
-    )
-
-
-@dataclass
 class BaseModelConfig:
     """Which base model."""
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from lmsys_trl.config import parse_config
+from lmsys_trl.data.config import BattlesConfig
 from lmsys_trl.errors import raise_problems
-from lmsys_trl.options import BattlesConfig, InferenceConfig
+from lmsys_trl.options import InferenceConfig
 from lmsys_trl.terminal import logger, run_recipe, suggest_next
 
 

@@ -3,11 +3,14 @@ Make a data set from votes: clean them, split them without leaks, and write them
 
     lmsys-trl prepare --sources a.csv b.csv --output_dir data/battles
     lmsys-trl prepare arena.yaml --output_dir data/arena
+    lmsys-trl prepare --suggest mine.csv
 
 A source is a file, an archive, a folder, hub:owner/name[@revision], kaggle:owner/name or kaggle:competition. In a YAML
 it may have more keys, such as name, file, format, sample and swap. `datasets.load_dataset` reads the data set.
 """
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from lmsys_trl.artifacts import provenance
@@ -19,7 +22,16 @@ from lmsys_trl.terminal import logger, run_recipe, suggest_next
 CONFIGS = (PrepareConfig,)
 
 
+@dataclass
+class SuggestConfig:
+    """The file whose columns are guessed."""
+
+    suggest: str
+
+
 def main():
+    if "--suggest" in sys.argv:
+        return suggest_columns()
     config, given = parse_config(*CONFIGS)
     raise_problems(config.problems())
 
@@ -31,24 +43,26 @@ def main():
     from lmsys_trl.data.text_store import open_texts, replaced_folder, store_battles, write_removed, write_splits
     from lmsys_trl.hub import push_folder
     from lmsys_trl.publish.dataset_card import CardContent, refuse_unpublishable, write_dataset_card
+    from lmsys_trl.publish.vote_statistics import vote_statistics
 
     output_dir, sources, seed = Path(config.output_dir), config.sources, config.seed
     with replaced_folder(output_dir, mark=RECORD_FILE) as folder:
         ledger, texts_file = Ledger(), folder / "texts.arrow"
-        battles = store_battles(read_sources(sources, ledger), texts_file)
+        battles = store_battles(read_sources(sources, ledger), texts_file, config.kept)
         texts = open_texts(texts_file)
         if config.push_to_hub:
             refuse_unpublishable(sources, config.publish_despite_license or [])
 
         pipeline.sample(battles, sources, seed)
+        statistics = vote_statistics(pipeline.not_removed(battles), texts)
         pipeline.remove_duplicates(battles, sources, config.duplicates)
         pipeline.make_ids_unique(battles, ledger)
         pipeline.assign_groups(battles, texts, config.near_duplicates)
-        pipeline.assign_splits(battles, config)
+        pipeline.assign_splits(battles, texts, config)
         pipeline.assign_folds(battles, config.num_folds, seed)
         prepared = pipeline.add_swapped_copies(battles, sources, seed)
 
-        write_splits(prepared, texts, folder / "battles")
+        write_splits(prepared, texts, folder / "battles", config.kept)
         write_removed(ledger.removed, battles, texts, folder / REMOVED_FILE)
         matches = write_contamination(config, battles, texts, folder / "contamination")
         num_tokens = None
@@ -59,10 +73,18 @@ def main():
         record = provenance(given | {"sources": [source.given() for source in sources]})
         files = write_record(ledger, record, folder)
         languages = pipeline.count_languages(prepared, texts)
-        content = CardContent(config, prepared, languages, ledger, matches, num_tokens, files, record)
+        content = CardContent(config, prepared, languages, ledger, statistics, matches, num_tokens, files, record)
         write_dataset_card(content, folder)
+        notes = pipeline.large_groups(battles, texts)
         texts_file.unlink()
 
+    for line in notes:
+        logger.warning(line)
+    for name, columns in ledger.unused.items():
+        if columns:
+            logger.info("%s: not used are the columns %s", name, ", ".join(columns))
+    for line in statistics.lines():
+        logger.info(line)
     for line in pipeline.summary(prepared):
         logger.info(line)
     logger.info("Written to %s", output_dir)
@@ -71,6 +93,15 @@ def main():
         url = push_folder(output_dir, config.hub_dataset_id, "dataset", config.hub_private_repo, message)
         logger.info("Pushed: %s", url)
     suggest_next("sft", "smollm2.yaml", "--dataset_name", output_dir, "--output_dir", "runs/judge")
+
+
+def suggest_columns():
+    """Print a mapping of columns for a file."""
+    config, _ = parse_config(SuggestConfig)
+
+    from lmsys_trl.data.suggest import describe
+
+    logger.info(describe(config.suggest))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from io import TextIOWrapper
 from itertools import islice
 
 from lmsys_trl.config import parse_config
+from lmsys_trl.data.config import BattlesConfig
 from lmsys_trl.errors import raise_problems
-from lmsys_trl.options import MODEL_CONFIG, TRAINING_CONFIG, BattlesConfig, JudgeConfig
+from lmsys_trl.options import MODEL_CONFIG, TRAINING_CONFIG, JudgeConfig
 from lmsys_trl.terminal import logger, run_recipe
 
 
@@ -60,7 +61,7 @@ def main():
     tokenizer, max_length = load_tokenizer(folder, config.pad_token), training.max_length
     splits: dict[str, Iterable[dict]]
     if config.test_file:
-        splits = {config.test_file: read_battles(config.test_file, lenient=True)[0]}
+        splits = {config.test_file: read_battles(config.source(), lenient=True)[0]}
     else:
         splits = with_votes(select_training_data(load_battles(config.dataset_name), config))
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmsys_trl.config import parse_config
+from lmsys_trl.data.config import BattlesConfig
 from lmsys_trl.errors import raise_problems
-from lmsys_trl.options import BaseModelConfig, BattlesConfig, InferenceConfig
+from lmsys_trl.options import BaseModelConfig, InferenceConfig
 from lmsys_trl.terminal import logger, run_recipe, suggest_next
 
 
@@ -47,7 +48,8 @@ def main():
     from lmsys_trl.artifacts import provenance, strip_local_paths
     from lmsys_trl.data.inputs import check_battles_config
     from lmsys_trl.judging.resume import all_processes
-    from lmsys_trl.predictions.baselines import baseline_predictions, load_features
+    from lmsys_trl.predictions.baselines import baseline_predictions
+    from lmsys_trl.predictions.features import load_features
     from lmsys_trl.report.figures import report_figures
     from lmsys_trl.report.judges import (
         common_training,

@@ -1,10 +1,43 @@
-"""The options of `lmsys-trl prepare`. Imports nothing heavy, so that `--help` is fast."""
+"""Options that say where battles are. Imports nothing heavy, so that `--help` is fast."""
 
 import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .source import Sources
+from .source import Columns, FormatName, Source, Sources, Votes
+
+# Of a data set on disk, see schema.py.
+OUR_COLUMNS = (
+    "id", "source", "language", "model_a", "model_b", "prompt", "response_a", "response_b", "vote", "group", "fold",
+    "swapped_from",
+)  # fmt: skip
+
+
+@dataclass
+class BattlesConfig:
+    """Which battles."""
+
+    test_file: str | None = field(
+        default=None, metadata={"help": "A file of battles in any format that prepare reads."}
+    )
+    dataset_name: str | None = field(
+        default=None,
+        metadata={"help": "Instead of test_file: a data set made by prepare, of which the validation split is used."},
+    )
+    format: FormatName | None = field(
+        default=None, metadata={"help": "The format of test_file (default: the first one whose columns it has)."}
+    )
+    columns: Columns | None = field(
+        default=None, metadata={"help": "Where test_file has what, as for prepare: prompt=question vote=preferred."}
+    )
+    votes: Votes | None = field(
+        default=None, metadata={"help": "What the values of its vote mean, as for prepare: left=model_a same=tie."}
+    )
+
+    def source(self) -> Source:
+        """The file as a source."""
+        assert self.test_file is not None, "check_battles_config comes first"
+        return Source(self.test_file, format=self.format, columns=self.columns, votes=self.votes)
 
 
 @dataclass
@@ -13,6 +46,27 @@ class PrepareConfig:
 
     sources: Sources = field(metadata={"help": "Paths of votes, or in a YAML a list of path, format, sample, swap..."})
     output_dir: str = field(metadata={"help": "The folder for the data set."})
+    format: FormatName | None = field(
+        default=None, metadata={"help": "The format of the sources (default: the first one whose columns a file has)."}
+    )
+    columns: Columns | None = field(
+        default=None,
+        metadata={"help": "Where the sources have what: prompt=question response_a=answer_1 vote=preferred."},
+    )
+    votes: Votes | None = field(
+        default=None,
+        metadata={"help": "What the values of the vote mean: model_a, model_b, tie, drop, or three fractions."},
+    )
+    keep: list[str] | None = field(
+        default=None, metadata={"help": "Columns of the sources that are carried into the data set."}
+    )
+    images: Literal["drop", "text"] = field(
+        default="drop", metadata={"help": "Of messages with images: drop the row, or read the text beside them."}
+    )
+    max_size_gb: float = field(default=4, metadata={"help": "What a compressed file may become without compression."})
+    suggest: str | None = field(
+        default=None, metadata={"help": "Instead of all this: a file, for which a guess at its columns is printed."}
+    )
     duplicates: Literal["keep", "first", "soft"] = field(
         default="keep",
         metadata={"help": "Of several votes on one item in a source: all, the first, or one row with their mean."},
@@ -62,9 +116,24 @@ class PrepareConfig:
     )
     seed: int = field(default=42, metadata={"help": "Samples and splits depend on it."})
 
+    def __post_init__(self):
+        for source in self.sources:
+            for name in ("format", "columns", "votes", "keep"):
+                if getattr(source, name) is None:
+                    setattr(source, name, getattr(self, name))
+            if self.images == "text":
+                source.images = "text"
+            source.max_size_gb = max(source.max_size_gb, self.max_size_gb)
+
+    @property
+    def kept(self) -> list[str]:
+        """The columns that any source carries into the data set."""
+        return list(dict.fromkeys(name for source in self.sources for name in source.keep or ()))
+
     def problems(self) -> list[str]:
         """What is wrong with the options and can be known before anything is read."""
         names = [source.name for source in self.sources]
+        taken = sorted(set(self.kept) & set(OUR_COLUMNS))
         unknown = sorted(set(self.validation_sources or []) - set(names))
         is_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub_dataset_id or "")
         checks = [
@@ -73,6 +142,7 @@ class PrepareConfig:
                 len(set(names)) == len(names),
                 f"sources: {', '.join(names)} are not all different. Give them different values of name",
             ),
+            (not taken, f"keep: {', '.join(taken)} would replace a column of the data set, which has it already"),
             (not unknown, f"validation_sources: there is no source {', '.join(unknown)}"),
             (self.tokenizer or not self.conversations, "conversations: need a tokenizer"),
             (self.hub_dataset_id or not self.push_to_hub, "push_to_hub: needs hub_dataset_id, owner/name on the Hub"),

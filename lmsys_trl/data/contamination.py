@@ -11,6 +11,7 @@ from ..battle import first_prompt
 from .config import PrepareConfig
 from .dedup import connected_groups, item_key, near_duplicates, prompt_key
 from .pipeline import first_prompts, not_removed
+from .source import Source
 from .sources import read_battles
 
 NO_MATCH = "none"
@@ -32,7 +33,8 @@ def write_contamination(
     """
     counts: dict[str, dict[tuple[str, str], int]] = {}
     for path in config.contamination or []:
-        others, _ = read_battles(path, lenient=True)
+        source = Source(path, format=config.format, columns=config.columns, votes=config.votes)
+        others, _ = read_battles(source, lenient=True)
         matches = find_contamination(battles, texts, others, config.near_duplicates)
         folder.mkdir(exist_ok=True)
         matches.to_csv(folder / f"{Path(path).stem}.csv", index=False)

@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..battle import WINNERS, first_prompt, swap_probabilities
-from .formats import digest
+from .rows import digest
 
 VOTE_COLUMNS = [f"vote_{winner}" for winner in WINNERS]  # of tables in memory: the fractions of a vote
 NUM_PERMUTATIONS = 128
@@ -50,8 +50,8 @@ def merged_votes(battles: pd.DataFrame) -> np.ndarray:
         `ndarray`: For each battle the mean of all votes on its item, in the battle's own order of the answers, of
         shape `(battles, 3)`.
     """
-    same_order = pd.DataFrame(_swap_where(battles["flipped"], battles[VOTE_COLUMNS].to_numpy()), index=battles.index)
-    return _swap_where(battles["flipped"], same_order.groupby(battles["item"]).transform("mean").to_numpy())
+    same_order = pd.DataFrame(swap_where(battles["flipped"], battles[VOTE_COLUMNS].to_numpy()), index=battles.index)
+    return swap_where(battles["flipped"], same_order.groupby(battles["item"]).transform("mean").to_numpy())
 
 
 def near_duplicates(texts: Iterable[str], threshold: float) -> np.ndarray:
@@ -104,7 +104,7 @@ def _hashed_bands(signatures: np.ndarray, rows: int) -> np.ndarray:
     return np.stack([(signatures[:, start : start + rows] * factors).sum(axis=1, dtype=np.uint64) for start in starts])
 
 
-def _swap_where(flipped: pd.Series, votes: np.ndarray) -> np.ndarray:
+def swap_where(flipped: pd.Series, votes: np.ndarray) -> np.ndarray:
     return np.where(flipped.to_numpy()[:, None], swap_probabilities(votes), votes)
 
 

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fnmatch import fnmatch
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
@@ -18,7 +19,8 @@ from tqdm import tqdm
 
 from ..errors import UserError
 
-SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+DELIMITERS = ",;\t|"
 # What the readers raise where a file's content is not what its name says.
 READ_ERRORS = (
     csv.Error, OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError,
@@ -48,7 +50,7 @@ def find_files(path: Path, pattern: str | None = None) -> list[DataFile]:
     The files of rows at a path, sorted by name.
 
     Args:
-        path (`Path`): A CSV, JSON, JSONL or parquet file, gzipped or not; a zip archive or a folder with such files.
+        path (`Path`): A CSV, TSV, JSON, JSONL or parquet file, gzipped or not; a zip archive or a folder of such.
         pattern (`str`, *optional*): Which files of an archive or folder, such as `train*.csv`.
 
     Raises:
@@ -79,15 +81,45 @@ def find_files(path: Path, pattern: str | None = None) -> list[DataFile]:
     return matching
 
 
-def read_rows(file: DataFile) -> Iterator[Any]:
+class _Bounded(io.BufferedIOBase):
+    """A stream that ends with an error where it becomes too large: a few MB can be compressed from all of a memory."""
+
+    def __init__(self, stream: IO[bytes], max_bytes: int):
+        self._stream, self._max_bytes, self._num_bytes = stream, max_bytes, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:
+            return b"".join(iter(lambda: self.read(2**20), b""))
+        chunk = self._stream.read(size)
+        self._num_bytes += len(chunk)
+        if self._num_bytes > self._max_bytes:
+            raise UserError(
+                f"is compressed, and larger than {self._max_bytes / 1e9:g} GB without compression. Set max_size_gb to "
+                "read it anyway"
+            )
+        return chunk
+
+    read1 = read
+
+
+def read_rows(file: DataFile, max_size_gb: float) -> Iterator[Any]:
     """
     Read a file row by row.
+
+    Args:
+        file (`DataFile`): The file.
+        max_size_gb (`float`): What a compressed file may become.
 
     Yields:
         First the names of the columns, then for each row a tuple: a `dict`, and what is wrong with the row, or None.
         CSV cells are text, other files give what they hold. Bytes that are not UTF-8 become lone surrogates.
     """
-    readers = {".csv": _read_csv, ".json": _read_json, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+    readers = {
+        ".csv": _read_csv, ".tsv": _read_csv, ".json": _read_json, ".jsonl": _read_jsonl, ".parquet": _read_parquet
+    }  # fmt: skip
     size = file.path.stat().st_size
     with ExitStack() as stack:
         compressed = stack.enter_context(file.path.open("rb"))
@@ -97,6 +129,8 @@ def read_rows(file: DataFile) -> Iterator[Any]:
             binary = stack.enter_context(archive.open(file.member))
         if file.name.lower().endswith(".gz"):
             binary = cast(IO[bytes], stack.enter_context(gzip.open(binary)))
+        if binary is not compressed:
+            binary = cast(IO[bytes], _Bounded(binary, int(max_size_gb * 10**9)))
         bar = stack.enter_context(tqdm(total=size, unit="B", unit_scale=True, desc=file.name, disable=None))
         for number, row in enumerate(readers[file.suffix](binary)):
             yield row
@@ -105,7 +139,11 @@ def read_rows(file: DataFile) -> Iterator[Any]:
 
 
 def _read_csv(binary: IO[bytes]) -> Iterator[Any]:
-    reader = csv.DictReader(io.TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline=""), strict=True)
+    text = io.TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline="")
+    header = text.readline()
+    # The delimiter that makes most columns of the header, commas first.
+    delimiter = max(DELIMITERS, key=lambda char: len(next(csv.reader([header], delimiter=char), [])))
+    reader = csv.DictReader(chain([header], text), delimiter=delimiter, strict=True)
     columns = reader.fieldnames or []
     yield columns
     for row in reader:
@@ -118,7 +156,8 @@ def _read_csv(binary: IO[bytes]) -> Iterator[Any]:
 
 def _read_jsonl(binary: IO[bytes]) -> Iterator[Any]:
     columns = None
-    for line in io.TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline="\n"):
+    text = io.TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline="\n")  # closes the file when it is gone
+    for line in text:
         if not line.strip():
             continue
         try:
@@ -136,15 +175,32 @@ def _read_jsonl(binary: IO[bytes]) -> Iterator[Any]:
 
 
 def _read_json(binary: IO[bytes]) -> Iterator[Any]:
+    content = binary.read()
     try:
-        rows = json.loads(binary.read().decode("utf-8-sig", "surrogateescape"))
+        rows = json.loads(content.decode("utf-8-sig", "surrogateescape"))
     except RecursionError as error:
         raise UserError("nested too deeply") from error
+    except ValueError as error:
+        if not str(error).startswith("Extra data"):
+            raise
+        yield from _read_jsonl(io.BytesIO(content))  # lines of JSON under another name
+        return
+    if isinstance(rows, dict):
+        rows = _rows_of_columns(rows) or [rows]
     if not isinstance(rows, list):
         raise UserError("expected a list of objects, one a row")
     yield list(rows[0]) if rows and isinstance(rows[0], dict) else []
     for row in rows:
         yield (row, None) if isinstance(row, dict) else ({"row": row}, "not a JSON object")
+
+
+def _rows_of_columns(table: dict) -> list[dict] | None:
+    """The rows of an object of columns, as pandas writes them, each a list or an object by the numbers of rows."""
+    columns = [list(column.values()) if isinstance(column, dict) else column for column in table.values()]
+    keys = {tuple(column) if isinstance(column, dict) else None for column in table.values()}
+    if len(keys) != 1 or not all(isinstance(column, list) for column in columns) or len({*map(len, columns)}) != 1:
+        return None
+    return [dict(zip(table, cells, strict=True)) for cells in zip(*columns, strict=True)]
 
 
 def _read_parquet(binary: IO[bytes]) -> Iterator[Any]:

@@ -9,10 +9,9 @@ from datasets import Dataset
 from ..artifacts import file_fingerprint
 from ..battle import winner_of
 from ..errors import UserError
-from ..options import BattlesConfig
 from ..terminal import logger
+from .config import BattlesConfig
 from .dataset import data_fingerprint, load_battles
-from .source import Source
 from .sources import Ledger, read_battles, read_source
 from .text_store import write_arrow
 
@@ -44,7 +43,7 @@ def battles_to_predict(config: BattlesConfig, folder: Path, processes: "PartialS
     with processes.main_process_first():
         if processes.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
-            source, ledger = Source(config.test_file), Ledger()
+            source, ledger = config.source(), Ledger()
             num_battles = write_arrow(read_source(source, ledger, lenient=True, max_broken_fraction=0), stored)
             changes: Counter = ledger.changes[source.name]
             notes = "".join(f" ({count} {change})" for change, count in changes.items())
@@ -60,7 +59,7 @@ def labelled_battles(config: BattlesConfig) -> tuple[list[dict], str]:
         UserError: If there are none.
     """
     if config.test_file:
-        battles, _ = read_battles(config.test_file)
+        battles, _ = read_battles(config.source())
         fingerprint = file_fingerprint(config.test_file)
     else:
         split = _validation_split(config)

@@ -24,6 +24,8 @@ from .splits import assign_folds as number_folds
 from .splits import held_out_groups, sample_by_hash
 from .text_store import CHUNK, take_rows
 
+LARGE_GROUP, MIN_LARGE_GROUP = 0.1, 20  # a fraction of the battles of a source, and battles
+
 
 def not_removed(battles: pd.DataFrame) -> pd.DataFrame:
     """The battles without a reason for removal."""
@@ -79,10 +81,11 @@ def make_ids_unique(battles: pd.DataFrame, ledger: Ledger) -> None:
 
 def assign_groups(battles: pd.DataFrame, texts: pa.Table, threshold: float) -> None:
     """
-    Group battles with the same first prompt or similar ones, directly or through a chain of similar prompts.
+    Group battles with the same first prompt or similar ones, or in one group of their source, directly or through a
+    chain of them.
 
     Args:
-        battles (`DataFrame`): The battles. Adds the column `group`.
+        battles (`DataFrame`): The battles, with `given_group`. Adds the column `group`.
         texts (`Table`): Their texts.
         threshold (`float`): As for [`near_duplicates`]. With 0 only battles with the same first prompt are grouped.
     """
@@ -90,6 +93,10 @@ def assign_groups(battles: pd.DataFrame, texts: pa.Table, threshold: float) -> N
     pairs = np.empty((0, 2), dtype=np.int64)
     if threshold:
         pairs = near_duplicates(first_prompts(texts, prompts.index), threshold)
+    number = pd.Series(np.arange(len(prompts)), prompts["prompt"].to_numpy())
+    given = not_removed(battles).query("given_group > 0").sort_values("given_group")
+    numbers, same = number[given["prompt"]].to_numpy(), np.diff(given["given_group"].to_numpy()) == 0
+    pairs = np.concatenate([pairs, np.stack([numbers[:-1][same], numbers[1:][same]], axis=1)])
     component = connected_groups(len(prompts), pairs)
     # The name of a group is the smallest hash of its prompts.
     names = prompts["prompt"].groupby(component).transform("min").map("{:016x}".format)
@@ -98,18 +105,46 @@ def assign_groups(battles: pd.DataFrame, texts: pa.Table, threshold: float) -> N
 
 def first_prompts(texts: pa.Table, rows: pd.Index) -> Iterator[str]:
     """The first prompts of these rows, which are in ascending order."""
-    prompts = texts.select(["prompt"])
+    prompts = texts.select(["prompt", "first_prompt"])
     for start in tqdm(range(0, len(rows), CHUNK), desc="Comparing prompts, in thousands", disable=None):
-        for turns in take_rows(prompts, rows[start : start + CHUNK].to_numpy())["prompt"].to_pylist():
-            yield first_prompt({"prompt": turns})
+        for battle in take_rows(prompts, rows[start : start + CHUNK].to_numpy()).to_pylist():
+            yield first_prompt(battle)
 
 
-def assign_splits(battles: pd.DataFrame, config: PrepareConfig) -> None:
+def large_groups(battles: pd.DataFrame, texts: pa.Table) -> list[str]:
+    """What is worth knowing of groups that hold more than a tenth of their source: a line each."""
+    candidates, lines = not_removed(battles), []
+    for source, of_source in candidates.groupby("source", observed=True):
+        group, size = of_source["group"].value_counts().head(1).to_dict().popitem()
+        if size > max(MIN_LARGE_GROUP, LARGE_GROUP * len(of_source)):
+            reason = _joined_by(of_source[of_source["group"] == group], texts)
+            lines.append(f"{source}: {size} of {len(of_source)} battles are one group, which is never split: {reason}")
+    return lines
+
+
+def _joined_by(group: pd.DataFrame, texts: pa.Table) -> str:
+    """Why the battles of a group belong together, with an example."""
+    rows = group.drop_duplicates("prompt").index[:2].sort_values()
+    examples = [ascii(prompt if len(prompt) <= 60 else f"{prompt[:60]}...") for prompt in _read_prompts(texts, rows)]
+    if len(examples) == 1:
+        return f"all have the first prompt {examples[0]}"
+    if (group["given_group"] > 0).all():
+        return f"the source gives them one group, such as {' and '.join(examples)}"
+    return f"their first prompts are similar, such as {' and '.join(examples)} (see near_duplicates)"
+
+
+def _read_prompts(texts: pa.Table, rows: pd.Index) -> list[str]:
+    prompts = take_rows(texts.select(["prompt", "first_prompt"]), rows.to_numpy())
+    return [first_prompt(battle) for battle in prompts.to_pylist()]
+
+
+def assign_splits(battles: pd.DataFrame, texts: pa.Table, config: PrepareConfig) -> None:
     """
     Hold out groups for validation, by the options `validation_*`.
 
     Args:
         battles (`DataFrame`): The battles, with `group`. Adds the column `split`.
+        texts (`Table`): Their texts.
         config (`PrepareConfig`): The options.
 
     Raises:
@@ -119,7 +154,10 @@ def assign_splits(battles: pd.DataFrame, config: PrepareConfig) -> None:
     if config.validation_ids is not None:
         _hold_out_ids(battles, Path(config.validation_ids))
     else:
-        _hold_out(battles, config)
+        try:
+            _hold_out(battles, config)
+        except UserError as error:
+            raise UserError(["\n".join([*error.problems, *large_groups(battles, texts)])]) from error
 
 
 def _hold_out(battles: pd.DataFrame, config: PrepareConfig) -> None:

@@ -1,13 +1,83 @@
 """A source of votes, as a YAML or a command line names it. Imports nothing heavy, so that `--help` is fast."""
 
+import re
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from ..errors import UserError
+
+ANSWERS = (("response_a", "response_b"), ("conversation_a", "conversation_b"), ("chosen", "rejected"))
+VOTE_FIELDS = ("vote", "vote_a", "vote_b", "vote_tie")
+LABELS = ("model_a", "model_b", "language", "annotator")
+# What a mapping of columns may name.
+FIELDS = ("prompt", "system", *(name for pair in ANSWERS for name in pair), *VOTE_FIELDS, *LABELS, "id", "group")
+DROP = "drop"
+MEANINGS = ("model_a", "model_b", "tie", DROP)
+Paths = str | tuple[str, ...] | list[str]  # of one column, or of several
+Meaning = str | list[float]  # one of MEANINGS, or the fractions of A, B and tie
+FormatName = Literal[
+    "lmsys", "lmsys_trl", "wsdm", "mt_bench", "chatbot_arena", "openai_preference", "preference", "alpaca_eval",
+    "arena_hard", "helpsteer3", "shp", "pandalm", "label_studio",
+]  # fmt: skip
+
+
+def vote_key(value) -> str:
+    """A value of a vote as it is compared with the keys of `votes`: 1, 1.0 and "1" are the same, and so are cases."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip().casefold()
+    number = re.fullmatch(r"\+?(-?\d+)(\.0*)?", text)
+    return number[1] if number else text
+
+
+def _pairs(value, separate) -> dict:
+    """The pairs of a YAML's mapping, or of words such as `vote=winner` on a command line."""
+    if isinstance(value, dict):
+        return value
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) and "=" in word for word in words):
+        raise UserError("input should be pairs such as key=value")
+    return {key: value.split(",") if "," in value else value for key, _, value in map(separate, words)}
+
+
+def _parse_columns(value):
+    columns = _pairs(value, lambda word: word.partition("="))
+    for name, where in columns.items():
+        if name not in FIELDS:
+            near = get_close_matches(str(name), FIELDS, n=1) or [", ".join(FIELDS)]
+            raise UserError(f"there is no field {name}. Did you mean {near[0]}?")
+        if not isinstance(where, (str, list)) or not where or not all(isinstance(path, str) for path in where):
+            raise UserError(f"{name}: expected the name of a column, or a list of names")
+        if isinstance(where, list) and name not in ("prompt", "vote", "id"):
+            raise UserError(f"{name}: takes one column")
+    return columns
+
+
+def _parse_votes(value):
+    votes: dict[str, Any] = {}
+    for key, meaning in _pairs(value, lambda word: word.rpartition("=")).items():
+        if isinstance(meaning, list):
+            try:
+                meaning = [float(fraction) for fraction in meaning]
+            except (TypeError, ValueError):
+                meaning = None
+            if meaning is None or len(meaning) != 3 or min(meaning) < 0 or abs(sum(meaning) - 1) > 1e-3:
+                raise UserError(f"{key}: expected the fractions of A, B and tie, which sum to 1")
+        elif meaning not in MEANINGS:
+            raise UserError(f"{key}: expected {', '.join(MEANINGS)}, or the fractions of A, B and tie")
+        # YAML reads yes and on as true.
+        names = ("true", "yes", "on") if key is True else ("false", "no", "off") if key is False else (vote_key(key),)
+        votes |= dict.fromkeys(names, meaning)
+    return votes
+
+
+Columns = Annotated[dict[str, Any], BeforeValidator(_parse_columns)]
+Votes = Annotated[dict[str, Any], BeforeValidator(_parse_votes)]
+Positive = Annotated[int, Field(ge=1)]
 
 
 @dataclass
@@ -22,29 +92,42 @@ class Source:
             `kaggle:`.
         file (`str`, *optional*): Which file of an archive, folder or repository, such as `train*.parquet`.
         format (`str`, *optional*): Default: the first one whose columns the file has.
+        columns (`dict`, *optional*): Where the file has the prompt, the answers, the vote and more.
+        votes (`dict`, *optional*): What each value of the vote means.
+        keep (`list[str]`, *optional*): Columns that are carried into the data set.
+        images (`str`): What to do with rows in which a message has an image: "drop" them, or read their "text".
         blank_winner (`str`, *optional*): What a blank vote means: a "tie", or "drop" the row.
         sample (`int`, *optional*): Use only this many of its battles.
         swap (`int` or `str`, *optional*): Add swapped copies of this many of its battles, or of "all".
         license (`str`, *optional*): Such as `cc-by-4.0`. Default: that of its card, if it comes from the Hub.
+        max_size_gb (`float`): What a compressed file may become.
     """
 
     path: str
     name: str = ""
     file: str | None = None
-    format: Literal["lmsys", "wsdm", "lmsys_trl", "chatbot_arena", "preference"] | None = None
+    format: FormatName | None = None
+    columns: Columns | None = None
+    votes: Votes | None = None
+    keep: list[str] | None = None
+    images: Literal["drop", "text"] = "drop"
     blank_winner: Literal["tie", "drop"] | None = None
-    sample: int | None = None
-    swap: int | Literal["all"] | None = None
+    sample: Positive | None = None
+    swap: Positive | Literal["all"] | None = None
     license: str | None = None
+    max_size_gb: Annotated[float, Field(gt=0)] = 4
 
     def __post_init__(self):
+        self.columns = _parse_columns(self.columns) if self.columns else None
+        self.votes = _parse_votes(self.votes) if self.votes else None
         if not self.name:
             scheme, _, name = self.path.rpartition(":")
             self.name = name.split("@")[0] if scheme in ("hub", "kaggle") else Path(self.path).name.split(".")[0]
 
     def given(self) -> dict:
         """The values that are set."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        defaults = {known.name: known.default for known in fields(self)}
+        return {key: value for key, value in asdict(self).items() if value != defaults[key]}
 
 
 def _parse_source(value):

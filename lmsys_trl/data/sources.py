@@ -3,19 +3,24 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from ..artifacts import file_fingerprint
 from ..errors import UserError
-from .columns import RowError
+from .columns import TURN_COLUMNS, BlankVote, DroppedRow, RowError
 from .downloads import download
-from .files import READ_ERRORS, find_files, read_rows
-from .formats import FORMATS, LENIENT_FORMATS, BlankVote, Format, to_battle
+from .files import READ_ERRORS, DataFile, find_files, read_rows
+from .formats import OWN_COLUMNS, Format, find_format, mapped_format
+from .rows import ballots, kept_text, read_id, to_battle
 from .source import Source
+from .texts import Reading, lists_of_turns
 
 NUM_ERRORS_SHOWN = 5
+ANNOTATOR = "annotator"
+NUM_ROWS_SEEN = 100  # rows that decide the format of a file
 MAX_BROKEN_FRACTION = 0.1  # a source with more broken rows is probably in another format
 
 
@@ -27,6 +32,7 @@ class Ledger:
     num_rows: Counter = field(default_factory=Counter)  # source -> rows read
     changes: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))  # source -> change -> how often
     removed: list[dict] = field(default_factory=list)  # source, row (from 1), id, reason and the row as JSON
+    unused: dict[str, list[str]] = field(default_factory=dict)  # source -> columns that are not read
 
     def remove(self, source: str, row: int, battle_id: str | None, reason: str, content: dict) -> None:
         """Record a row that is not used."""
@@ -47,7 +53,7 @@ def read_source(
         max_broken_fraction (`float`): The fraction of broken rows above which the source is refused.
 
     Yields:
-        Rows of [`BATTLE_FEATURES`].
+        Rows of [`BATTLE_FEATURES`], with what [`to_battle`] adds, and `kept`: the cells of the columns to keep.
 
     Raises:
         UserError: If a file is not what its name says, of an unknown format, without rows, with too many broken ones,
@@ -57,38 +63,40 @@ def read_source(
     path, origin = download(source.path, source.file)
     source.license = source.license or origin.pop("license", None)
     ledger.origins[source.name] = {"license": source.license, **origin, "sha256": {}}
-    formats, changes = LENIENT_FORMATS if lenient else FORMATS, ledger.changes[source.name]
     seen: set[str] = set()
     num_made_ids: Counter = Counter()
     errors: list[str] = []
     blank_rows: list[int] = []
     for file in find_files(path, source.file):
         ledger.origins[source.name]["sha256"][file.name] = file_fingerprint(file.path)
-        rows = _readable(read_rows(file), file.path)
-        fmt = _find_format(source.format, formats, file.path, columns=next(rows))
+        fmt, reading, rows = _open(file, source, lenient)
+        reading.changes = ledger.changes[source.name]
+        ledger.unused[source.name] = reading.unused
         for row, problem in rows:
             ledger.num_rows[source.name] += 1
-            number, battle_id = ledger.num_rows[source.name], row.get(fmt.id)
+            number, row_id = ledger.num_rows[source.name], None
             try:
                 if problem is not None:
                     reason, colon, details = problem.partition(":")
                     raise RowError(reason, colon + details)
-                battle = to_battle(row, fmt, source.name, changes, source.blank_winner)
-                if battle_id is None:  # the id is a hash of the texts, which may have several votes
+                row_id = read_id(row, fmt)
+                battles = _row_battles(row, row_id, fmt, source, reading)
+                for battle in battles if row_id is None else ():  # a hash of the texts, which may have several votes
                     num_made_ids[battle["id"]] += 1
                     battle["id"] += f"-{num_made_ids[battle['id']]}"
-                battle_id = battle["id"]
-                if battle_id in seen:
-                    raise RowError(f"column {fmt.id}: an earlier row has the same id")
+                if any(battle["id"] in seen for battle in battles):
+                    raise RowError(f"column {fmt.paths.get('id', 'id')}: an earlier row has the same id")
+            except DroppedRow as error:
+                ledger.remove(source.name, number, row_id, error.reason, row)
             except BlankVote as error:
                 blank_rows.append(number)
-                ledger.remove(source.name, number, battle_id, error.reason, row)
+                ledger.remove(source.name, number, row_id, error.reason, row)
             except RowError as error:
-                errors.append(f"row {number} (id {battle_id}), {error}")
-                ledger.remove(source.name, number, battle_id, error.reason, row)
+                errors.append(f"row {number} (id {row_id}), {error}")
+                ledger.remove(source.name, number, row_id, error.reason, row)
             else:
-                seen.add(battle_id)
-                yield battle
+                seen.update(battle["id"] for battle in battles)
+                yield from battles
     num_rows = ledger.num_rows[source.name]
     if blank_rows and source.blank_winner != "drop":
         raise UserError(
@@ -123,14 +131,15 @@ def read_sources(sources: Iterable[Source], ledger: Ledger) -> Iterator[dict]:
         raise UserError(problems)
 
 
-def read_battles(path: str | Path, lenient: bool = False) -> tuple[list[dict], Counter]:
+def read_battles(source: Source | str | Path, lenient: bool = False) -> tuple[list[dict], Counter]:
     """
     Read all battles of a file.
 
     Args:
-        path (`str` or `Path`): The file.
+        source (`Source`, `str` or `Path`): The file.
         lenient (`bool`): For prediction, where every id must get an answer: votes may be missing, cells that are not
-            a JSON list are read as one turn of text, and missing turns are filled with empty text. All are counted.
+            a JSON list where the others are become one turn of text, missing turns are filled with empty text, and
+            images are left out. All are counted.
 
     Returns:
         `tuple[list[dict], Counter]`: The battles in file order, and how often each change was made.
@@ -138,30 +147,73 @@ def read_battles(path: str | Path, lenient: bool = False) -> tuple[list[dict], C
     Raises:
         UserError: As [`read_source`], and if any row is broken.
     """
-    source, ledger = Source(str(path)), Ledger()
+    source, ledger = source if isinstance(source, Source) else Source(str(source)), Ledger()
     battles = list(read_source(source, ledger, lenient, max_broken_fraction=0))
     return battles, ledger.changes[source.name]
 
 
-def _find_format(name: str | None, formats: dict[str, Format], path: Path, columns: list[str]) -> Format:
-    """The format with this name, or the first one whose columns the file has."""
-    needed = {known: (*fmt.columns, *fmt.vote_columns) for known, fmt in formats.items()}
-    missing = {known: [column for column in needed[known] if column not in columns] for known in needed}
-    candidates = [name] if name is not None and name in formats else list(formats)
-    matching = [known for known in candidates if not missing[known]]
-    if matching:
-        return formats[matching[0]]
-    nearest = min(candidates, key=lambda known: len(missing[known]) / len(needed[known]))
-    listed = "\n".join(f"  {known}: {', '.join(needed[known])}" for known in formats)
-    raise UserError(
-        f"{path}: not a file of battles: column{'s' * (len(missing[nearest]) > 1)} {', '.join(missing[nearest])} "
-        f"missing. It has {_shorten_names(columns)}. The columns of each format are\n{listed}"
-    )
+def _open(file: DataFile, source: Source, lenient: bool) -> tuple[Format, Reading, Iterator[Any]]:
+    """The format of a file, how its cells are read, and its rows. Its first rows decide."""
+    rows = _readable(read_rows(file, source.max_size_gb), file.path)
+    columns = next(rows)
+    repeated = sorted({name for name in columns if columns.count(name) > 1})
+    if repeated:
+        raise UserError(f"{file.path}: columns: {', '.join(repeated)} occur twice. Rename one of each")
+    first = list(islice(rows, NUM_ROWS_SEEN))
+    columns = list(dict.fromkeys([*columns, *(name for row, problem in first if problem is None for name in row)]))
+    reading = Reading(images=source.images, lenient=lenient)
+    try:
+        fmt = _format_of(source, columns, lenient)
+        texts = [str(fmt.paths.get(column)) for column in TURN_COLUMNS]
+        if "response_a" in fmt.paths and fmt.expand is None:
+            reading.as_lists = lists_of_turns([row for row, problem in first if problem is None], texts)
+    except (UserError, RowError) as error:
+        raise UserError([f"{file.path}: {problem}" for problem in getattr(error, "problems", [str(error)])]) from error
+    used = {*fmt.used(), *(source.keep or ())}
+    ours = OWN_COLUMNS if set(OWN_COLUMNS) <= set(columns) else ()
+    reading.unused = [name for name in columns if name not in used and name not in ours]
+    return fmt, reading, chain(first, rows)
 
 
-def _shorten_names(columns: list[str]) -> str:
-    names = ascii(", ".join(map(str, columns)))
-    return names if len(names) < 200 else names[:200] + "..."
+def _format_of(source: Source, columns: list[str], lenient: bool) -> Format:
+    known = {*columns, ANNOTATOR}
+    missing = [path for path in source.keep or () if not {path, path.split(".")[0]} & known]
+    if missing:
+        raise UserError(f"keep: there is no column {', '.join(missing)}. There are {', '.join(columns)}")
+    if source.columns:
+        base = find_format(source.format, columns, lenient) if source.format else None
+        fmt = mapped_format(source.columns, base, columns, lenient)
+    else:
+        fmt = find_format(source.format, columns, lenient)
+    return replace(fmt, votes=source.votes) if source.votes else fmt
+
+
+def _row_battles(row: dict, row_id: str | None, fmt: Format, source: Source, reading: Reading) -> list[dict]:
+    """The battles of a row: one for each vote on it. Whatever goes wrong is a [`RowError`]."""
+    try:
+        battles = [
+            to_battle(
+                part,
+                read_id(part, fmt) if fmt.expand else row_id,
+                ballot,
+                fmt,
+                source.name,
+                reading,
+                source.blank_winner,
+            )
+            for part in (fmt.expand(row) if fmt.expand else [row])
+            for ballot in ballots(part, fmt, reading.lenient)
+        ]
+        kept = {path: kept_text(row, path) for path in source.keep or () if path != ANNOTATOR}
+        if ANNOTATOR in (source.keep or ()):  # which may be the name of a column with votes
+            return [battle | {"kept": {**kept, ANNOTATOR: battle.get(ANNOTATOR)}} for battle in battles]
+    except RowError:
+        raise
+    except KeyError as error:
+        raise RowError(f"column {error.args[0]}: missing") from error
+    except Exception as error:  # a row must not end the reading of all others, whatever is in it
+        raise RowError("cannot be read", f": {type(error).__name__}: {error}") from error
+    return [battle | {"kept": kept} for battle in battles] if kept else battles
 
 
 def _readable(rows: Iterator[Any], path: Path) -> Iterator[Any]:
@@ -170,6 +222,8 @@ def _readable(rows: Iterator[Any], path: Path) -> Iterator[Any]:
     try:
         for number, row in enumerate(rows):  # noqa: B007
             yield row
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except READ_ERRORS as error:
         kind = "".join(path.suffixes).lstrip(".").upper()
         raise UserError(f"{path}: damaged, or not a {kind} file: {error} after row {max(number, 0)}") from error

@@ -3,7 +3,7 @@
 import json
 import shutil
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -17,11 +17,14 @@ from tqdm import tqdm
 from ..battle import swap_battle, swap_probabilities
 from ..errors import UserError
 from .dedup import VOTE_COLUMNS, item_key, prompt_key
+from .rows import digest
 from .schema import BATTLE_FEATURES, PREPARED_FEATURES
 
 CHUNK = 1000  # battles whose texts are in memory at a time
 TEXT_COLUMNS = ("source", "language", "model_a", "model_b", "prompt", "response_a", "response_b")
-TEXT_SCHEMA = pa.schema([BATTLE_FEATURES.arrow_schema.field(name) for name in TEXT_COLUMNS])
+TEXT_SCHEMA = pa.schema(
+    [*(BATTLE_FEATURES.arrow_schema.field(name) for name in TEXT_COLUMNS), ("first_prompt", "string")]
+)
 REMOVED_SCHEMA = pa.schema(
     [("source", "string"), ("row", "int64"), ("id", "string"), ("reason", "string"), ("content", "string")]
 )
@@ -78,29 +81,35 @@ def write_arrow(battles: Iterable[dict], path: Path, schema: pa.Schema = BATTLE_
     return num_battles
 
 
-def store_battles(battles: Iterable[dict], path: Path) -> pd.DataFrame:
+def store_battles(battles: Iterable[dict], path: Path, keep: Sequence[str] = ()) -> pd.DataFrame:
     """
     Write the texts of battles to an Arrow file as they are read.
 
     Args:
-        battles (`Iterable[dict]`): Rows of [`BATTLE_FEATURES`] with votes.
+        battles (`Iterable[dict]`): Battles of [`read_source`] with votes.
         path (`Path`): The file, for [`open_texts`].
+        keep (`Sequence[str]`): Further columns of text, from the battles' `kept`.
 
     Returns:
-        `DataFrame`: For each battle `id`, `source`, `item` and `flipped` of [`item_key`], `prompt` (a hash of its
-        first prompt), `turns`, `characters`, and [`VOTE_COLUMNS`]. The index is the battle's row in the file.
+        `DataFrame`: For each battle `id`, `source`, `annotator`, `item` and `flipped` of [`item_key`], `prompt` (a
+        hash of its first prompt), `given_group` (a hash of the group that its source gives it, or 0), `turns`,
+        `characters`, and [`VOTE_COLUMNS`]. The index is the battle's row in the file.
     """
     ids: list[str] = []
     sources: list[str] = []
+    annotators: list[str | None] = []
     votes = array("d")
     numbers = {name: array(code) for name, code in zip(
-        ("item", "flipped", "prompt", "turns", "characters"), "QBQII", strict=True
+        ("item", "flipped", "prompt", "given_group", "turns", "characters"), "QBQQII", strict=True
     )}  # fmt: skip
 
     def collect_numbers() -> Iterator[dict]:
         for battle in battles:
             ids.append(battle["id"])
             sources.append(battle["source"])
+            annotators.append(battle.get("annotator"))
+            group = battle.get("given_group")
+            numbers["given_group"].append(0 if group is None else digest(f"{battle['source']}\x1f{group}"))
             votes.extend(battle["vote"])
             item, flipped = item_key(battle)
             texts = chain(battle["prompt"], battle["response_a"], battle["response_b"])
@@ -109,10 +118,11 @@ def store_battles(battles: Iterable[dict], path: Path) -> pd.DataFrame:
             numbers["prompt"].append(prompt_key(battle))
             numbers["turns"].append(len(battle["prompt"]))
             numbers["characters"].append(sum(len(text) for text in texts if text))
-            yield battle
+            yield battle | battle.get("kept", {})
 
-    write_arrow(collect_numbers(), path, TEXT_SCHEMA)
-    frame = pd.DataFrame({"id": ids, "source": pd.Categorical(sources), **numbers})
+    write_arrow(collect_numbers(), path, pa.schema([*TEXT_SCHEMA, *((name, pa.string()) for name in keep)]))
+    categories = {"source": pd.Categorical(sources), "annotator": pd.Categorical(annotators)}
+    frame = pd.DataFrame({"id": ids, **categories, **numbers})
     frame["flipped"] = frame["flipped"].astype(bool)
     frame[VOTE_COLUMNS] = np.frombuffer(votes).reshape(-1, len(VOTE_COLUMNS))
     return frame
@@ -134,14 +144,14 @@ def take_rows(texts: pa.Table, rows: np.ndarray) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def write_splits(battles: pd.DataFrame, texts: pa.Table, folder: Path) -> None:
+def write_splits(battles: pd.DataFrame, texts: pa.Table, folder: Path, keep: Sequence[str] = ()) -> None:
     """Write the battles of each split to a parquet file of its own in a new folder, see [`write_parquet`]."""
     folder.mkdir()
     for split, in_split in battles.groupby("split"):
-        write_parquet(in_split, texts, folder / f"{split}.parquet")
+        write_parquet(in_split, texts, folder / f"{split}.parquet", keep)
 
 
-def write_parquet(battles: pd.DataFrame, texts: pa.Table, path: Path) -> None:
+def write_parquet(battles: pd.DataFrame, texts: pa.Table, path: Path, keep: Sequence[str] = ()) -> None:
     """
     Write battles as rows of [`PREPARED_FEATURES`].
 
@@ -150,9 +160,10 @@ def write_parquet(battles: pd.DataFrame, texts: pa.Table, path: Path) -> None:
             `texts`. Where `swapped_from` is not null, a swapped copy is written.
         texts (`Table`): As from [`open_texts`].
         path (`Path`): The file.
+        keep (`Sequence[str]`): Further columns of `texts` to write.
     """
-    schema = PREPARED_FEATURES.arrow_schema
-    swapped_names = list(swap_battle(dict.fromkeys(TEXT_COLUMNS)))
+    schema = pa.schema([*PREPARED_FEATURES.arrow_schema, *((name, pa.string()) for name in keep)])
+    swapped_names = list(swap_battle(dict.fromkeys(texts.column_names)))
     with (
         pq.ParquetWriter(path, schema, compression="zstd") as writer,
         tqdm(total=len(battles), unit=" battles", desc=f"Writing {path.stem}", disable=None) as bar,
@@ -164,7 +175,7 @@ def write_parquet(battles: pd.DataFrame, texts: pa.Table, path: Path) -> None:
                 votes = chunk[VOTE_COLUMNS].to_numpy()
                 if is_swapped:
                     table, votes = table.rename_columns(swapped_names), swap_probabilities(votes)
-                columns = {name: table[name] for name in TEXT_COLUMNS} | {"vote": pa.array(votes.tolist())}
+                columns = {name: table[name] for name in (*TEXT_COLUMNS, *keep)} | {"vote": pa.array(votes.tolist())}
                 for name in ("id", "group", "fold", "swapped_from"):
                     columns[name] = pa.array(chunk[name], schema.field(name).type, from_pandas=True)
                 writer.write_table(pa.table([columns[name] for name in schema.names], schema=schema))

@@ -1,10 +1,6 @@
 """Baselines: predictions without a judge, which a judge must beat."""
 
-import math
-import re
 from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,60 +9,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..artifacts import atomic_write
-from ..battle import WINNERS, prompt_group, winner_of
-
-FEATURES_FILE = "baseline_features.parquet"
-
-_STYLE = {  # what annotators see at a glance, besides the length
-    "lines": re.compile(r"\n"),
-    "list_items": re.compile(r"^\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE),
-    "headings_and_bold": re.compile(r"^#|\*\*", re.MULTILINE),
-    "code": re.compile(r"```"),
-    "digits": re.compile(r"\d"),
-}
-
-
-def battle_features(battle: dict) -> dict[str, float]:
-    """Length and style of a battle's texts as numbers: counts on a log scale, and A's minus B's."""
-    prompt, a, b = ("\n".join(turn or "" for turn in battle[key]) for key in ("prompt", "response_a", "response_b"))
-    features = {
-        "turns": len(battle["prompt"]),
-        "prompt_length": math.log1p(len(prompt)),
-        "mean_length": (math.log1p(len(a)) + math.log1p(len(b))) / 2,
-        "length_difference": math.log1p(len(a)) - math.log1p(len(b)),
-        "identical": float(a == b),
-        "empty_difference": float(not a.strip()) - float(not b.strip()),
-    }
-    for name, pattern in _STYLE.items():
-        counts = [math.log1p(len(pattern.findall(text))) for text in (a, b)]
-        features[f"{name}_difference"] = counts[0] - counts[1]
-    return features
-
-
-def features_table(battles: Iterable[dict]) -> pd.DataFrame:
-    """One row per battle: its features, `winner`, and `group`, a hash of the first prompt. No texts."""
-    rows = [
-        {
-            **battle_features(battle),
-            "winner": winner_of(battle["vote"]),
-            "group": prompt_group({**battle, "group": None}),
-        }
-        for battle in battles
-    ]
-    return pd.DataFrame(rows)
-
-
-def save_features(battles: Iterable[dict], adapter: Path) -> None:
-    """Save the features of the training battles beside the adapter, so that any later report has its baselines."""
-    with atomic_write(adapter / FEATURES_FILE) as draft:
-        features_table(battles).to_parquet(draft, index=False)
-
-
-def load_features(adapter: Path) -> pd.DataFrame | None:
-    """The features of an adapter's training battles, or None if they were not saved."""
-    path = adapter / FEATURES_FILE
-    return pd.read_parquet(path) if path.is_file() else None
+from ..battle import WINNERS
 
 
 def baseline_predictions(table: pd.DataFrame, training: pd.DataFrame | None) -> tuple[dict[str, np.ndarray], str]:

@@ -22,6 +22,7 @@ from ..encoding.template import PROMPT_VERSION
 from ..errors import UserError
 from ..report.plots import NAMES, png
 from .templates import card_template
+from .vote_statistics import VoteStatistics
 
 # Licenses that allow to pass on a copy, if only for some uses.
 REDISTRIBUTABLE_LICENSES = frozenset(
@@ -50,6 +51,7 @@ class CardContent:
             [`VOTE_COLUMNS`].
         languages (`Series`): The number of battles in each language that a source names.
         ledger (`Ledger`): What was read and changed.
+        statistics (`VoteStatistics`): What the votes say.
         contamination (`dict`): For each file the numbers of its battles by match, see [`write_contamination`].
         num_tokens (`ndarray`, *optional*): The lengths of the conversations in tokens.
         files (`dict[str, str]`): The hash of each parquet file, by its path in the data set.
@@ -60,6 +62,7 @@ class CardContent:
     battles: pd.DataFrame
     languages: pd.Series
     ledger: Ledger
+    statistics: VoteStatistics
     contamination: dict[str, dict[tuple[str, str], int]]
     num_tokens: np.ndarray | None
     files: dict[str, str]
@@ -137,6 +140,10 @@ def dataset_card(content: CardContent, removed: pd.DataFrame) -> str:
         ],
         languages=", ".join(f"{name} ({count})" for name, count in content.languages.head(20).items()),
         changes=changes,
+        unused=[(name, ", ".join(columns)) for name, columns in ledger.unused.items() if columns],
+        kept=config.kept,
+        statistics=content.statistics.lines(),
+        annotators=_annotator_rows(content),
         split=_describe_split(battles, config),
         contamination=[_describe_contamination(name, counts) for name, counts in content.contamination.items()],
         conversations={
@@ -151,6 +158,16 @@ def dataset_card(content: CardContent, removed: pd.DataFrame) -> str:
         configuration=yaml.safe_dump(provenance["configuration"], sort_keys=False, allow_unicode=True),
         versions=", ".join(f"{package} {version}" for package, version in provenance["versions"].items()),
     )
+
+
+def _annotator_rows(content: CardContent) -> list[dict]:
+    """The annotators with most votes; without names, unless these are in the data set anyway."""
+    is_named = "annotator" in content.config.kept
+    return [
+        row | {"name": row["name"] if is_named else str(number), "agreement": f"{row['agreement']:.0%}"}
+        for number, row in enumerate(content.statistics.annotators, start=1)
+        if row["compared"]
+    ]
 
 
 def _describe_split(battles: pd.DataFrame, config: PrepareConfig) -> str:

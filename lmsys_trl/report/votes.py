@@ -7,11 +7,11 @@ import pandas as pd
 
 from ..artifacts import file_fingerprint, strip_local_paths
 from ..battle import WINNERS, prompt_group, winner_of
+from ..data.config import BattlesConfig
 from ..data.dedup import item_key
 from ..data.inputs import labelled_battles
 from ..errors import UserError, raise_problems
-from ..options import BattlesConfig
-from ..predictions.baselines import features_table
+from ..predictions.features import features_table
 from ..predictions.table import PROBABILITIES, is_distribution, load_predictions
 
 

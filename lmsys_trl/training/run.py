@@ -24,7 +24,7 @@ from ..models.base import hub_id, load_base, remember_base, weights_fingerprint
 from ..models.judge_file import JudgeFile
 from ..models.precision import quantization_of
 from ..options import JudgeConfig
-from ..predictions.baselines import save_features
+from ..predictions.features import save_features
 from ..terminal import logger
 from .checkpoints import WITHOUT_TRACE, changed_settings
 from .config import TrainingConfig

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsys_trl.battle import vote_for, winner_of
-from lmsys_trl.data.formats import digest
+from lmsys_trl.data.rows import digest
 from lmsys_trl.data.source import Source
 from lmsys_trl.data.sources import Ledger, read_battles, read_source
 
@@ -101,6 +101,7 @@ def test_every_format_in_every_container(tmp_path, name, container):
         "response_a": ["a", "c"],
         "response_b": ["b", "d"],
         "vote": [0, 1, 0],
+        **({"annotator": "arena_user_1"} if name == "chatbot_arena" else {}),
     }
 
 
@@ -118,7 +119,6 @@ def test_plain_text_is_one_turn_in_wsdm(tmp_path):
     ("content", "prompt", "sides"),
     [
         ({"prompt": "p", "chosen": "good", "rejected": "bad"}, ["p"], (["good"], ["bad"])),
-        ({"chosen": "The sky is blue.", "rejected": "The sky is black."}, ["The sky is "], (["blue."], ["black."])),
         (
             {"prompt": [USER], "chosen": messages("p", "good")[1:], "rejected": messages("p", "bad")[1:]},
             ["p"],
@@ -278,7 +278,8 @@ def test_a_broken_line_is_recorded_in_the_ledger(tmp_path, line):
 
 @pytest.mark.parametrize("content", [{"chosen": "", "rejected": "b"}, {"chosen": "b", "rejected": "b"},
                                      {"chosen": [], "rejected": []}, {"chosen": [USER], "rejected": [ASSISTANT]},
-                                     {"chosen": None, "rejected": 3}])  # fmt: skip
+                                     {"chosen": None, "rejected": 3},
+                                     {"chosen": "The sky is blue.", "rejected": "The sky is black."}])  # fmt: skip
 def test_broken_preferences(tmp_path, content):
     battles, ledger = read_all(write_jsonl(tmp_path / "pairs.jsonl", {"id": 1, **content}))
     assert not battles and len(ledger.removed) == 1
@@ -289,7 +290,8 @@ def test_system_messages_are_put_before_the_first_prompt(tmp_path):
     both = {side: [system, *ROWS["chatbot_arena"][side]] for side in ("conversation_a", "conversation_b")}
     (battle,), ledger = read_all(write_jsonl(tmp_path / "votes.jsonl", ROWS["chatbot_arena"] | both))
     assert battle["prompt"] == ["Be brief.\n\np", "q"]
-    assert ledger.changes["votes"] == {"system messages, put before the first prompt": 2}
+    assert battle["first_prompt"] == "p"
+    assert ledger.changes["votes"] == {"system messages, put before the first prompt": 1}
 
 
 def test_blank_votes_are_refused_without_blank_winner(tmp_path):
@@ -314,7 +316,8 @@ def test_blank_votes_are_refused_without_blank_winner(tmp_path):
         ("votes.csv", b'id,prompt,response_a,response_b,winner\n1,"a"b,c\n', "damaged, or not a CSV file.*row 0"),
         ("votes.csv", b"id,prompt,response_a,response_b,winner\n", "has no rows"),
         ("votes.json", b"[{", "damaged, or not a JSON file"),
-        ("votes.json", b'{"id": 1}', "expected a list of objects"),
+        ("votes.json", b'{"id": 1}', "not a file of battles.*--suggest FILE prints a mapping"),
+        ("votes.json", b"3", "expected a list of objects"),
         ("votes.json", b"[" * 100_000, "nested too deeply"),
         ("votes.jsonl", b"", "not a file of battles"),
         ("votes.parquet", b"PAR1 no PAR1", "damaged, or not a PARQUET file"),

@@ -17,6 +17,7 @@ from helpers.votes import write_votes
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
+from lmsys_trl.battle import winner_of
 from lmsys_trl.data.columns import TURN_COLUMNS
 from lmsys_trl.data.synthetic import make_battles
 
@@ -83,6 +84,13 @@ def workplace(tmp_path_factory):
     battles = make_battles(112, seed="docs")
     write_votes(start / "votes.csv", battles[:80])
     write_votes(start / "labelled.csv", battles[80:104])
+    own = [
+        {"question": battle["prompt"][0], "answer_1": battle["response_a"][0], "answer_2": battle["response_b"][0],
+         "preferred": {"model_a": "left", "model_b": "right", "tie": "same"}[winner_of(battle["vote"])],
+         "annotator": f"annotator {number % 3}", "timestamp": 1700000000 + number}
+        for number, battle in enumerate(battles[:80])
+    ]  # fmt: skip
+    pd.DataFrame(own).to_csv(start / "own.csv", index=False)
     write_votes(start / "test.csv", battles[104:])
     pd.read_csv(start / "test.csv")[["id", *TURN_COLUMNS]].to_csv(start / "test.csv", index=False)
     texts = [text for battle in battles for column in TURN_COLUMNS for text in battle[column]]

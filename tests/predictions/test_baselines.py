@@ -3,13 +3,8 @@ import pytest
 
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.metrics import score
-from lmsys_trl.predictions.baselines import (
-    baseline_predictions,
-    battle_features,
-    features_table,
-    load_features,
-    save_features,
-)
+from lmsys_trl.predictions.baselines import baseline_predictions
+from lmsys_trl.predictions.features import battle_features, features_table, load_features, save_features
 
 
 def test_baselines_on_the_judges_training_votes():

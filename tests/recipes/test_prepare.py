@@ -193,6 +193,60 @@ def test_validation_comes_from_the_sources_named_for_it(tmp_path):
         prepare(tmp_path, sources=[str(one), str(two)], validation_sources=["one"], validation_size=41)
 
 
+def test_a_system_text_does_not_join_different_questions(tmp_path):
+    system = {"role": "system", "content": "You are the assistant of a museum. " + "Rule: answer politely. " * 40}
+    rows = [
+        {side: [system, {"role": "user", "content": one["prompt"][0]}, {"role": "assistant", "content": answer}]
+         for side, answer in (("chosen", f"yes {i}"), ("rejected", f"no {i}"))}
+        for i, one in enumerate(many("museum", 24))
+    ]  # fmt: skip
+    (tmp_path / "pairs.json").write_text(json.dumps(rows))
+    prepared = prepare(tmp_path, sources=[str(tmp_path / "pairs.json")], validation_fraction=0.25)
+    assert prepared["group"].nunique() == 24 and (prepared["split"] == "validation").sum() == 6
+    assert all(prompt[0].startswith("You are the assistant") for prompt in prepared["prompt"])
+
+
+def test_what_joined_a_large_group_is_said(tmp_path, capsys):
+    alike = [battle(f"alike {i}", f"Write a story about a cat named Tom, please, number {i}") for i in range(40)]
+    path = write_votes(tmp_path / "votes.csv", [*alike, *many("other", 60)])
+    prepare(tmp_path, sources=[str(path)])
+    output = capsys.readouterr().err
+    assert "votes: 40 of 100 battles are one group, which is never split: their first prompts are similar" in output
+    assert "'Write a story about a cat named Tom, please, number" in output
+    path = write_votes(tmp_path / "votes.csv", alike)
+    with pytest.raises(ValueError, match="cannot hold out.*\n.*40 of 40 battles are one group"):
+        prepare(tmp_path, sources=[str(path)])
+
+
+def test_columns_of_ones_own(tmp_path, capsys):
+    rows = [
+        {"question": one["prompt"][0], "x": "a", "y": "b", "preferred": ("left", "right", "same")[i % 3],
+         "who": f"person {i % 4}", "topic": f"topic {i % 10}", "when": i}
+        for i, one in enumerate(many("own", 60))
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "own.csv", index=False, sep=";")
+    prepared = prepare(
+        tmp_path,
+        sources=[str(tmp_path / "own.csv")],
+        columns={"prompt": "question", "response_a": "x", "response_b": "y", "vote": "preferred", "group": "topic",
+                 "annotator": "who"},
+        votes={"left": "model_a", "right": "model_b", "same": "tie"},
+        keep=["when", "annotator"],
+    )  # fmt: skip
+    assert len(prepared) == 60 and prepared["group"].nunique() == 10
+    assert set(prepared["when"]) == {str(i) for i in range(60)} and set(prepared["annotator"]) == {
+        f"person {i}" for i in range(4)
+    }
+    assert [winner_of(vote) for vote in prepared.sort_values("when", key=lambda c: c.astype(int))["vote"]] == [
+        WINNERS[i % 3] for i in range(60)
+    ]
+    assert load_battles(str(tmp_path / "data"))["train"].column_names[-2:] == ["when", "annotator"]
+    card = (tmp_path / "data" / "README.md").read_text()
+    assert "60 votes, 33% of them ties." in card and "- `when`: as in the sources" in card
+    with pytest.raises(ValueError, match="keep: id would replace a column of the data set"):
+        prepare(tmp_path, sources=[str(tmp_path / "own.csv")], keep=["id"])
+
+
 def test_a_given_split_does_not_leak(tmp_path):
     path = write_votes(tmp_path / "votes.csv", [battle("1", "p"), battle("2", "p", "c"), *many("other")])
     (tmp_path / "ids.txt").write_text("1\nother3\n")

@@ -14,7 +14,8 @@ from lmsys_trl.battle import WINNERS, swap_battle, vote_for, winner_of
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.metrics import score
 from lmsys_trl.metrics.functions import binned, calibration_errors, flips, log_losses
-from lmsys_trl.predictions.baselines import baseline_predictions, features_table
+from lmsys_trl.predictions.baselines import baseline_predictions
+from lmsys_trl.predictions.features import features_table
 from lmsys_trl.predictions.table import PROBABILITIES, predictions_table, save_predictions
 from lmsys_trl.report.bootstrap import GroupBootstrap
 from lmsys_trl.report.figures import report_figures, scores

@@ -1,0 +1,262 @@
+"""A file of votes with columns of its own -> the mapping that one would guess, to be looked at and pasted."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations, islice
+
+import yaml
+
+from ..battle import winner_of
+from ..errors import UserError
+from .columns import TURN_COLUMNS, cell_at, is_blank, shorten
+from .downloads import download
+from .files import DataFile, find_files, read_rows
+from .formats import find_format
+from .source import ANSWERS, DROP, FIELDS, Source, vote_key
+from .sources import Ledger, read_source
+from .texts import ROLES
+
+NUM_ROWS = 1000  # rows that are looked at
+MAX_VALUES = 12  # of a vote, apart from the names of models
+# What the names of columns have in them, by field, the likeliest first.
+NAMES = {
+    "prompt": ("prompt", "question", "instruction", "query", "context", "history", "conversation", "user", "input",
+               "task", "message"),
+    "vote": ("vote", "winner", "prefer", "verdict", "choice", "selected", "better", "best", "label", "judg", "rating",
+             "annotat", "result", "outcome", "pick"),
+    "id": ("id", "uid", "uuid", "idx", "index", "key"),
+    "annotator": ("annotator", "judge", "rater", "worker", "labeler", "labeller", "user", "expert", "evaluator"),
+    "group": ("group", "post_id", "question_id", "topic", "cluster"),
+    "system": ("system",),
+}  # fmt: skip
+# Marks that tell the names of two columns apart: of the first answer, and of the second.
+MARKS = (
+    ("a", "b"), ("1", "2"), ("0", "1"), ("left", "right"), ("first", "second"), ("one", "two"), ("x", "y"),
+    ("chosen", "rejected"), ("preferred", "rejected"), ("preferred", "dispreferred"), ("better", "worse"),
+    ("winner", "loser"), ("win", "lose"), ("good", "bad"), ("pos", "neg"), ("positive", "negative"),
+    ("baseline", "candidate"), ("control", "treatment"), ("old", "new"), ("ours", "theirs"),
+)  # fmt: skip
+DECIDED = ("chosen", "preferred", "better", "winner", "win", "good", "pos", "positive")
+FIRST = ("a", "1", "left", "first", "one", "x", "model_a", "response_a", "answer_a")
+SECOND = ("b", "2", "right", "second", "two", "y", "model_b", "response_b", "answer_b")
+TIES = ("tie", "c", "same", "equal", "both", "draw", "even", "neither", "none", "0", "1.5", "tie (bothbad)",
+        "both_bad", "bothbad")  # fmt: skip
+
+
+def read_some(file: DataFile, source: Source) -> list[dict]:
+    """The first rows of a file, without broken ones."""
+    rows = read_rows(file, source.max_size_gb)
+    next(rows)
+    return [row for row, problem in islice(rows, NUM_ROWS) if problem is None]
+
+
+def suggest(rows: list[dict]) -> tuple[dict, dict, list[str]]:
+    """
+    Guess where rows have the prompt, the answers, the vote and more, from the names of columns and what they hold.
+
+    Args:
+        rows (`list[dict]`): Rows of a file.
+
+    Returns:
+        `tuple[dict, dict, list[str]]`: `columns` and `votes` of a [`Source`], and what could not be guessed.
+    """
+    paths = list(dict.fromkeys(path for row in rows for path in _paths(row)))
+    cells = {path: [_cell(row, path) for row in rows] for path in paths}
+    texts = {path: sum(len(str(cell)) for cell in cells[path]) / max(len(rows), 1) for path in paths}
+    columns: dict[str, str] = {}
+    decided = False
+    pair = max(_pairs(paths, texts), key=lambda pair: texts[pair[0]] + texts[pair[1]], default=None)
+    doubts = []
+    if pair is None:
+        doubts.append("no two columns look like the two answers: name response_a and response_b")
+    else:
+        decided = any(mark in _words(pair[0]) for mark in DECIDED)
+        are_conversations = any(_is_conversation(cell) for cell in cells[pair[0]])
+        fields = ANSWERS[2] if decided else ANSWERS[1] if are_conversations else ANSWERS[0]
+        columns |= dict(zip(fields, pair, strict=True))
+    names = [pair for pair in _pairs(paths, texts) if set(pair).isdisjoint(columns.values())]
+    models = [pair for pair in names if "model" in pair[0].lower() or "generator" in pair[0].lower()]
+    short = [pair for pair in models if max(texts[pair[0]], texts[pair[1]]) < 60]
+    if short:
+        columns |= dict(zip(("model_a", "model_b"), short[0], strict=True))
+    votes: dict = {}
+    if not decided:
+        vote, meanings = _find_vote(paths, cells, columns)
+        if vote is None:
+            doubts.append("no column looks like the vote: name vote, and say what its values mean")
+        else:
+            columns["vote"], votes = vote, meanings
+            unknown = [str(value) for value, meaning in meanings.items() if meaning == DROP]
+            if unknown:
+                doubts.append(f"votes: what {', '.join(unknown)} means is not known, so such rows are dropped")
+            if any(isinstance(value, int) for value in meanings):
+                doubts.append("votes: numbers mean different things in different files: compare with the rows below")
+    needs_prompt = pair is None or "response_a" in columns
+    for field in ("prompt", "id", "annotator", "group", "system"):
+        if field == "prompt" and "conversation_a" in columns:
+            continue
+        found = _by_name(field, [path for path in paths if path not in columns.values()], texts, cells)
+        if found is not None and field not in columns:
+            columns[field] = found
+    if "prompt" not in columns and needs_prompt:
+        doubts.append("no column looks like the prompt: name prompt")
+    return {name: columns[name] for name in FIELDS if name in columns}, votes, doubts
+
+
+def describe(path: str) -> str:
+    """
+    The mapping that one would guess for a file, and three rows as it would read them.
+
+    Args:
+        path (`str`): As `path` of a [`Source`].
+
+    Raises:
+        UserError: If it is not a file of rows.
+    """
+    source = Source(path)
+    rows = read_some(find_files(download(path, None)[0])[0], source)
+    try:
+        find_format(None, list(dict.fromkeys(name for row in rows for name in row)), lenient=False)
+        lines = [f"{path} is read without a mapping."]
+    except UserError:
+        columns, votes, doubts = suggest(rows)
+        source = replace(source, columns=columns, votes=votes or None)
+        lines = ["A guess, to be looked at and pasted into a YAML for lmsys-trl prepare:", ""]
+        lines += [as_yaml(path, columns, votes), "", *(f"Not sure: {doubt}" for doubt in doubts)]
+    ledger = Ledger()
+    try:
+        battles = list(islice(read_source(source, ledger), 3))
+    except UserError as error:
+        return "\n".join([*lines, "It cannot be read in this way:", str(error)])
+    for battle in battles:
+        lines.append(f"{battle['id']}: {_vote_in_words(battle['vote'])}")
+        for name in TURN_COLUMNS:
+            lines.append(f"  {name:10} {shorten(' | '.join(text or '' for text in battle[name]), 90)}")
+    return "\n".join([*lines, f"Columns that are not used: {', '.join(ledger.unused[source.name]) or 'none'}"])
+
+
+def _vote_in_words(vote: list[float]) -> str:
+    names = {"model_a": "for A", "model_b": "for B", "tie": "tie"}
+    winner = winner_of(vote)
+    return names[winner] if winner and max(vote) == 1 else " ".join(f"{fraction:.2f}" for fraction in vote)
+
+
+def as_yaml(path: str, columns: dict, votes: dict) -> str:
+    """The entry of `sources` in a YAML."""
+    entry = {"path": path, "columns": columns, **({"votes": votes} if votes else {})}
+    return yaml.safe_dump({"sources": [entry]}, sort_keys=False, allow_unicode=True).rstrip()
+
+
+def _paths(row: dict, before: str = "", depth: int = 0) -> Iterator[str]:
+    """The paths of a row's cells. Messages are cells."""
+    for name, cell in row.items():
+        path = f"{before}{name}"
+        inner = cell
+        if isinstance(cell, list) and cell and isinstance(cell[0], dict) and not {"role", "from"} & set(cell[0]):
+            path, inner = f"{path}.0", cell[0]
+        if isinstance(inner, dict) and depth < 6 and not {"role", "from"} & set(inner):
+            yield from _paths(inner, f"{path}.", depth + 1)
+        else:
+            yield path
+
+
+def _is_conversation(cell) -> bool:
+    """Whether a cell holds messages, the user's first."""
+    first = cell[0] if isinstance(cell, list) and cell and isinstance(cell[0], dict) else {}
+    return ROLES.get(str(first.get("role", first.get("from")))) in ("user", "system")
+
+
+def _cell(row: dict, path: str):
+    try:
+        cell = cell_at(row, path)
+    except KeyError:
+        return None
+    return None if is_blank(cell) else cell
+
+
+def _words(name: str) -> list[str]:
+    """The words of a column's name: `Answer-1Text` -> answer, 1, text."""
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name.rpartition(".")[2] if "." in name else name)
+    return re.findall(r"[a-z]+|\d+", spaced.lower())
+
+
+def _pairs(paths: list[str], texts: dict[str, float]) -> list[tuple[str, str]]:
+    """Pairs of columns whose names differ by a mark, the first before the second."""
+    pairs = []
+    for one, other in combinations(paths, 2):
+        words, others = _words(one), _words(other)
+        if one.rpartition(".")[0] != other.rpartition(".")[0] or len(words) != len(others):
+            continue
+        different = [(word, word_b) for word, word_b in zip(words, others, strict=True) if word != word_b]
+        for first, second in MARKS:
+            if different in ([(first, second)], [(second, first)]):
+                pairs.append((one, other) if different == [(first, second)] else (other, one))
+                break
+    return [pair for pair in pairs if texts[pair[0]] and texts[pair[1]]]
+
+
+def _by_name(field: str, paths: list[str], texts: dict[str, float], cells: dict[str, list]) -> str | None:
+    """The column that is named like a field; of ids and groups one that holds what such a column holds."""
+    for name in NAMES[field]:
+        for path in paths:
+            words = _words(path)
+            joined = "_".join(words)
+            if name not in words and name != joined and not joined.endswith(f"_{name}"):
+                continue
+            given = [str(cell) for cell in cells[path] if cell is not None]
+            is_label = field not in ("prompt", "system")
+            if not given or (is_label and texts[path] > 80) or (not is_label and "id" in words):
+                continue
+            if field == "id" and len(set(given)) < len(given):
+                continue
+            if field == "group" and len(set(given)) == len(given):
+                continue
+            return path
+    return None
+
+
+def _find_vote(paths: list[str], cells: dict[str, list], columns: dict[str, str]) -> tuple[str | None, dict]:
+    """The column of the vote, and what its values mean."""
+    taken = set(columns.values())
+    best: tuple[float, str | None, dict] = (0, None, {})
+    for path in paths:
+        given = [cell for cell in cells[path] if cell is not None]
+        if path in taken or not given or any(isinstance(cell, (list, dict)) for cell in given):
+            continue
+        counts = Counter(map(vote_key, given))
+        named = [name in "_".join(_words(path)) for name in NAMES["vote"]]
+        meanings = _meanings(list(counts), path, columns)
+        known = sum(counts[vote_key(value)] for value, meaning in meanings.items() if meaning != DROP) / len(given)
+        models = {str(cell) for name in ("model_a", "model_b") if name in columns for cell in cells[columns[name]]}
+        if models and sum(str(cell) in models for cell in given) > len(given) / 2:
+            known, meanings = 1.0, {value: "tie" for value in counts if value in TIES}
+        elif len(counts) > MAX_VALUES or len(counts) < 2:
+            continue
+        score = known + (1 - named.index(True) / len(named) if any(named) else 0)
+        if known > 0 and score > max(best[0], 0.8):
+            best = (score, path, meanings)
+    return best[1], best[2]
+
+
+def _meanings(values: list[str], path: str, columns: dict[str, str]) -> dict:
+    """What values of a vote mean, "drop" for those that say nothing."""
+    answers = [vote_key(columns.get(name, name).rpartition(".")[2]) for name in ("response_a", "response_b")]
+    numbers = {value for value in values if re.fullmatch(r"-?\d+(\.\d+)?", value)}
+    signed = any(value.startswith("-") for value in numbers)
+    meanings: dict[str | int, str] = {}
+    for value in sorted(values, key=lambda value: (len(value), value)):
+        words = {value} if value in numbers else set(_words(value)) or {value}
+        if signed and value in numbers:  # HelpSteer3: below zero the first answer is better
+            meaning = "model_a" if float(value) < 0 else "model_b" if float(value) > 0 else "tie"
+        elif value in numbers and numbers == {"0", "1"}:  # SHP: 1 is the first answer
+            meaning = "model_a" if value == "1" else "model_b"
+        elif value in (answers[0], *FIRST) or (words & set(FIRST) and not words & set(SECOND)):
+            meaning = "model_a"
+        elif value in (answers[1], *SECOND) or (words & set(SECOND) and not words & set(FIRST)):
+            meaning = "model_b"
+        else:
+            meaning = "tie" if value in TIES or words & {"tie", "same", "equal", "both", "draw"} else DROP
+        meanings[int(value) if value.lstrip("-").isdecimal() else value] = meaning
+    return meanings

@@ -1,0 +1,160 @@
+"""What votes say before any judge is trained: how far annotators agree, and what they favor."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ..battle import winner_of
+from ..data.dedup import VOTE_COLUMNS, swap_where
+from ..data.splits import sample_by_hash
+from ..data.text_store import take_rows
+from ..predictions.features import battle_features
+from ..report.bootstrap import GroupBootstrap, figure
+
+NUM_SAMPLED = 2000  # battles whose texts are looked at
+MAX_ITEMS = 2000  # with several votes
+MAX_VOTES = 30  # on one item
+MAX_ANNOTATORS = 20
+NUM_RESAMPLES = 200
+FORMATTING = ("list_items_difference", "headings_and_bold_difference", "code_difference")
+
+
+@dataclass
+class VoteStatistics:
+    """
+    What votes say. A figure is a `dict` with `value`, `low` and `high`, a 95% interval.
+
+    Args:
+        num_votes (`int`), num_ties (`int`): Votes, and those for neither answer.
+        favors (`dict[str, dict]`): How often the first, the longer and the more formatted answer wins, of the votes
+            for one answer: figures with `battles`, their number.
+        num_repeated (`int`): Items with several votes.
+        num_contradictory (`int`): Those with votes for either answer.
+        alpha (`dict`, *optional*): Krippendorff's alpha of the votes on the same item, a figure.
+        annotators (`list[dict]`): Those with most votes: `name`, `votes`, and `agreement` with the others' votes on
+            the same items, of which there are `compared`.
+    """
+
+    num_votes: int
+    num_ties: int
+    favors: dict[str, dict]
+    num_repeated: int
+    num_contradictory: int
+    alpha: dict | None
+    annotators: list[dict]
+
+    def lines(self) -> list[str]:
+        """The statistics as sentences."""
+        lines = [f"{self.num_votes} votes, {self.num_ties / max(self.num_votes, 1):.0%} of them ties."]
+        for name, wins in self.favors.items():
+            lines.append(f"The {name} answer wins {_percent(wins)} of {wins['battles']} votes for one answer.")
+        if self.num_repeated:
+            lines.append(
+                f"{self.num_repeated} items have several votes; on {self.num_contradictory} of them some are for A "
+                "and some for B."
+            )
+        if self.alpha is not None:
+            value, low, high = (self.alpha[key] for key in ("value", "low", "high"))
+            lines.append(
+                f"Krippendorff's alpha of the votes on the same item is {value:.2f} ({low:.2f} to {high:.2f}): 1 is "
+                "full agreement, 0 what chance would give."
+            )
+        return lines
+
+
+def vote_statistics(battles: pd.DataFrame, texts: pa.Table) -> VoteStatistics:
+    """
+    Compute what votes say.
+
+    Args:
+        battles (`DataFrame`): As from [`store_battles`], before repeated battles are removed.
+        texts (`Table`): Their texts.
+    """
+    # In one order of an item's answers, so that votes on it can be compared.
+    votes = swap_where(battles["flipped"], battles[VOTE_COLUMNS].to_numpy())
+    choice = pd.Series(np.where(_is_decided(votes), votes.argmax(axis=1), 2), index=battles.index)
+    # What two sources have is one vote twice.
+    item = battles.groupby(["source", "item"], observed=True).ngroup()
+    several = choice[item.duplicated(keep=False)]
+    items = item[several.index]
+    kinds = several.groupby(items).agg(lambda values: {0, 1} <= set(values))
+    return VoteStatistics(
+        num_votes=len(battles),
+        num_ties=int((choice == 2).sum()),
+        favors=_favors(battles, texts),
+        num_repeated=len(kinds),
+        num_contradictory=int(kinds.sum()),
+        alpha=_alpha(several, items),
+        annotators=_annotators(battles["annotator"][several.index], several, items, battles["annotator"]),
+    )
+
+
+def _favors(battles: pd.DataFrame, texts: pa.Table) -> dict[str, dict]:
+    rows = np.sort(battles.index[sample_by_hash(battles["id"].tolist(), NUM_SAMPLED, "vote statistics")])
+    sampled = battles.loc[rows]
+    votes = sampled[VOTE_COLUMNS].to_numpy()
+    features = pd.DataFrame([battle_features(battle) for battle in take_rows(texts, rows).to_pylist()])
+    won = np.where(votes.argmax(axis=1) == 0, 1, -1)  # by A, by B
+    bootstrap = GroupBootstrap(sampled["prompt"].tolist())
+    favors = {}
+    for name, difference in (
+        ("first", np.ones(len(sampled))),
+        ("longer", features["length_difference"].to_numpy()),
+        ("more formatted", features[list(FORMATTING)].sum(axis=1).to_numpy()),
+    ):
+        mask = _is_decided(votes) & (votes.argmax(axis=1) < 2) & (difference != 0)
+        if mask.any():
+            wins = bootstrap.mean((np.sign(difference) == won).astype(float), mask)
+            favors[name] = wins | {"battles": int(mask.sum())}
+    return favors
+
+
+def _is_decided(votes: np.ndarray) -> np.ndarray:
+    """Whether a vote has a winner, one of A, B and tie."""
+    return np.array([winner_of(vote) is not None for vote in votes.tolist()], dtype=bool)
+
+
+def _alpha(choice: pd.Series, items: pd.Series) -> dict | None:
+    chosen = items.drop_duplicates().head(MAX_ITEMS)
+    kept = items.isin(chosen)
+    number = items[kept].groupby(items[kept]).cumcount()
+    table = pd.DataFrame({"item": items[kept], "number": number, "choice": choice[kept].astype(float)})
+    matrix = table[number < MAX_VOTES].pivot(index="number", columns="item", values="choice").to_numpy()
+    num_items = matrix.shape[1]
+    if num_items < 2 or choice.nunique() < 2:
+        return None
+    import evalica  # takes half a second, and few data sets have several votes on an item
+
+    # evalica's own bootstrap can miss the estimate where items have different numbers of votes.
+    random = np.random.default_rng(0)
+    draws = [random.integers(0, num_items, num_items) for _ in range(NUM_RESAMPLES)]
+    value, *resampled = (
+        evalica.alpha(pd.DataFrame(matrix[:, columns]), distance="nominal").alpha
+        for columns in [np.arange(num_items), *draws]
+    )
+    return figure(value, np.array(resampled))
+
+
+def _annotators(annotator: pd.Series, choice: pd.Series, items: pd.Series, everyone: pd.Series) -> list[dict]:
+    """Pairs of votes of different people on the same item, by one of the two."""
+    table = pd.DataFrame({"who": annotator.astype(object), "choice": choice, "item": items}).dropna()
+    table = table[table.groupby("item").cumcount() < MAX_VOTES]
+    pairs = table.merge(table, on="item", suffixes=("", "_other"))
+    pairs = pairs[pairs["who"] != pairs["who_other"]]
+    agreement = (pairs["choice"] == pairs["choice_other"]).groupby(pairs["who"]).agg(["mean", "size"])
+    return [
+        {
+            "name": name,
+            "votes": int(votes),
+            "agreement": float(agreement["mean"].get(name, np.nan)),
+            "compared": int(agreement["size"].get(name, 0)),
+        }
+        for name, votes in everyone.value_counts().head(MAX_ANNOTATORS).items()
+    ]
+
+
+def _percent(share: dict) -> str:
+    interval = "" if share["low"] is None else f" ({share['low']:.0%} to {share['high']:.0%})"
+    return f"{share['value']:.0%}{interval}"

@@ -1,0 +1,137 @@
+"""Mappings of columns that are guessed."""
+
+import csv
+import json
+
+import pytest
+
+from lmsys_trl.battle import vote_for
+from lmsys_trl.data.source import Source
+from lmsys_trl.data.sources import Ledger, read_source
+from lmsys_trl.data.suggest import suggest
+
+QUESTIONS = ["Why is the sky blue?", "What is 17 times 23?", "Name three herbs.", "Who wrote Emma?"]
+GOOD, BAD = "A longer answer that explains every step of it.", "No idea, sorry."
+
+# Columns of a file -> its rows, the fields that must be found, and the votes of the four rows.
+FILES = {
+    "a user's own": (
+        [
+            {"question": q, "answer_1": GOOD, "answer_2": BAD, "preferred": v, "annotator": a, "timestamp": 1700000000}
+            for q, v, a in zip(QUESTIONS, ["left", "right", "same", "left"], "xyxy", strict=True)
+        ],
+        {"prompt": "question", "response_a": "answer_1", "response_b": "answer_2", "vote": "preferred",
+         "annotator": "annotator"},
+        ["model_a", "model_b", "tie", "model_a"],
+    ),
+    "letters": (
+        [
+            {"uid": f"u{i}", "query": q, "outputA": GOOD, "outputB": BAD, "verdict": v}
+            for i, (q, v) in enumerate(zip(QUESTIONS, "ABBC", strict=True))
+        ],
+        {"prompt": "query", "response_a": "outputA", "response_b": "outputB", "vote": "verdict", "id": "uid"},
+        ["model_a", "model_b", "model_b", "tie"],
+    ),
+    "names of models": (
+        [
+            {"instruction": q, "generator_1": "fern", "generator_2": "moss", "text_1": GOOD, "text_2": BAD, "best": b}
+            for q, b in zip(QUESTIONS, ["fern", "moss", "fern", "tie"], strict=True)
+        ],
+        {"prompt": "instruction", "response_a": "text_1", "response_b": "text_2", "vote": "best",
+         "model_a": "generator_1", "model_b": "generator_2"},
+        ["model_a", "model_b", "model_a", "tie"],
+    ),
+    "signs": (
+        [
+            {"context": q, "reply_left": GOOD, "reply_right": BAD, "overall_preference": v}
+            for q, v in zip(QUESTIONS, [-2, 0, 3, -1], strict=True)
+        ],
+        {"prompt": "context", "response_a": "reply_left", "response_b": "reply_right", "vote": "overall_preference"},
+        ["model_a", "tie", "model_b", "model_a"],
+    ),
+    "nested": (
+        [
+            {"task": {"id": i, "prompt": q}, "answers": {"first": GOOD, "second": BAD}, "vote": {"winner": v}}
+            for i, (q, v) in enumerate(zip(QUESTIONS, ["first", "second", "both", "first"], strict=True))
+        ],
+        {"prompt": "task.prompt", "response_a": "answers.first", "response_b": "answers.second", "vote": "vote.winner",
+         "id": "task.id"},
+        ["model_a", "model_b", "tie", "model_a"],
+    ),
+    "a winner and a loser": (
+        [{"user_message": q, "better_answer": GOOD, "worse_answer": BAD} for q in QUESTIONS],
+        {"prompt": "user_message", "chosen": "better_answer", "rejected": "worse_answer"},
+        None,
+    ),
+    "the names of the columns": (
+        [
+            {"input": q, "system_x": GOOD, "system_y": BAD, "choice": v, "rater": "r1"}
+            for q, v in zip(QUESTIONS, ["system_x", "system_y", "tie", "system_y"], strict=True)
+        ],
+        {"prompt": "input", "response_a": "system_x", "response_b": "system_y", "vote": "choice",
+         "annotator": "rater"},
+        ["model_a", "model_b", "tie", "model_b"],
+    ),
+    "conversations": (
+        [
+            {
+                "dialog_1": [{"role": "user", "content": q}, {"role": "assistant", "content": GOOD}],
+                "dialog_2": [{"role": "user", "content": q}, {"role": "assistant", "content": BAD}],
+                "label": v,
+            }
+            for q, v in zip(QUESTIONS, ["1", "2", "tie", "1"], strict=True)
+        ],
+        {"conversation_a": "dialog_1", "conversation_b": "dialog_2", "vote": "label"},
+        ["model_a", "model_b", "tie", "model_a"],
+    ),
+    "words": (
+        [
+            {"prompt_text": q, "Response A": GOOD, "Response B": BAD, "Which is better?": v}
+            for q, v in zip(QUESTIONS, ["Response A", "Response B", "Equal", "A is better"], strict=True)
+        ],
+        {"prompt": "prompt_text", "response_a": "Response A", "response_b": "Response B", "vote": "Which is better?"},
+        ["model_a", "model_b", "tie", "model_a"],
+    ),
+    "zero and one": (
+        [
+            {"question": q, "ours": GOOD, "theirs": BAD, "label": v, "topic": t}
+            for q, v, t in zip(QUESTIONS, [1, 0, 0, 1], "aabb", strict=True)
+        ],
+        {"prompt": "question", "response_a": "ours", "response_b": "theirs", "vote": "label", "group": "topic"},
+        ["model_a", "model_b", "model_b", "model_a"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_guess_is_right(tmp_path, name):
+    rows, expected, votes = FILES[name]
+    columns, meanings, doubts = suggest(rows)
+    assert columns == expected
+    path = tmp_path / "votes.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    battles = list(read_source(Source(str(path), columns=columns, votes=meanings or None), Ledger()))
+    assert [battle["prompt"] for battle in battles] == [[question] for question in QUESTIONS]
+    if votes is not None:
+        assert [battle["vote"] for battle in battles] == [vote_for(vote) for vote in votes]
+    assert bool(doubts) == (name in ("signs", "zero and one", "conversations"))
+
+
+def test_what_cannot_be_guessed_is_said(tmp_path):
+    rows = FILES["a user's own"][0]
+    values = ["left", "right", "bad", "bad"]
+    _, votes, doubts = suggest([row | {"preferred": value} for row, value in zip(rows, values, strict=True)])
+    assert votes["bad"] == "drop" and "what bad means is not known" in doubts[0]
+    columns, _, doubts = suggest([{"foo": "x" * 50, "bar": "y"}] * 3)
+    assert not columns and len(doubts) == 3
+
+
+def test_a_table_with_other_delimiters(tmp_path):
+    rows, expected, _ = FILES["letters"]
+    for name, delimiter in (("votes.csv", ";"), ("votes.csv", "\t"), ("votes.tsv", "\t"), ("votes.csv", "|")):
+        with (tmp_path / name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(rows)
+        source = Source(str(tmp_path / name), columns=expected, votes={"a": "model_a", "b": "model_b", "c": "tie"})
+        assert [battle["id"] for battle in read_source(source, Ledger())] == ["u0", "u1", "u2", "u3"]
