@@ -2,7 +2,10 @@
 
 import json
 import math
+from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal
 
 from ..battle import WINNERS
 
@@ -30,6 +33,26 @@ class DroppedRow(RowError):
 
 class BlankVote(RowError):
     """A row with a blank vote."""
+
+
+@dataclass
+class Reading:
+    """
+    How the cells of a file are read.
+
+    Args:
+        changes (`Counter`): Counts what had to be changed.
+        images (`str`): "drop" rows with images and other parts that are not text, or read their "text".
+        as_lists (`bool`): The texts of this file are JSON lists with one text a turn; otherwise plain text.
+        lenient (`bool`): For prediction, where every id must get an answer.
+        unused (`list[str]`): The columns of the file that are not read.
+    """
+
+    changes: Counter = field(default_factory=Counter)
+    images: Literal["drop", "text"] = "drop"
+    as_lists: bool = False
+    lenient: bool = False
+    unused: list[str] = field(default_factory=list)
 
 
 def is_blank(cell) -> bool:

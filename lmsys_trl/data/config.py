@@ -57,6 +57,9 @@ class PrepareConfig:
         default=None,
         metadata={"help": "What the values of the vote mean: model_a, model_b, tie, drop, or three fractions."},
     )
+    blank_winner: Literal["tie", "drop"] | None = field(
+        default=None, metadata={"help": "What a blank vote means: a tie, or drop the row (default: refused)."}
+    )
     keep: list[str] | None = field(
         default=None, metadata={"help": "Columns of the sources that are carried into the data set."}
     )
@@ -118,7 +121,7 @@ class PrepareConfig:
 
     def __post_init__(self):
         for source in self.sources:
-            for name in ("format", "columns", "votes", "keep"):
+            for name in ("format", "columns", "votes", "keep", "blank_winner"):
                 if getattr(source, name) is None:
                     setattr(source, name, getattr(self, name))
             if self.images == "text":

@@ -247,7 +247,8 @@ def mapped_format(mapping: Mapping[str, Paths], base: Format | None, columns: li
     Raises:
         UserError: If texts or vote are not mapped, or a column is not in the file. Names all of them.
     """
-    named = {name: name for name in FIELDS if name in columns and name != "group"}
+    taken = {path.split(".")[0] for where in mapping.values() for path in as_tuple(where)}
+    named = {name: name for name in FIELDS if name in columns and name != "group" and name not in taken}
     paths: dict[str, Paths] = {**(base.paths if base else named), **mapping}
     if any(name in mapping for name in VOTE_FIELDS):
         paths = {name: path for name, path in paths.items() if name not in VOTE_FIELDS or name in mapping}

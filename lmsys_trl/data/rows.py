@@ -5,10 +5,11 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from ..battle import replace_surrogates, swap_battle, vote_for, winner_of
-from .columns import TURN_COLUMNS, BlankVote, RowError, cell_at, cells_at, is_blank
+from .columns import TURN_COLUMNS, BlankVote, Reading, RowError, cell_at, cells_at, is_blank
 from .formats import Format, as_tuple
+from .messages import Turns, read_transcript, split_roles
 from .source import LABELS, Paths
-from .texts import Reading, Turns, clean, read_messages, read_transcript, read_turns, split_roles
+from .texts import clean, read_messages, read_turns
 from .votes import read_fractions, read_winner
 
 

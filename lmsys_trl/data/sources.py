@@ -10,13 +10,13 @@ from typing import Any
 
 from ..artifacts import file_fingerprint
 from ..errors import UserError
-from .columns import TURN_COLUMNS, BlankVote, DroppedRow, RowError
+from .columns import TURN_COLUMNS, BlankVote, DroppedRow, Reading, RowError
 from .downloads import download
 from .files import READ_ERRORS, DataFile, find_files, read_rows
 from .formats import OWN_COLUMNS, Format, find_format, mapped_format
 from .rows import ballots, kept_text, read_id, to_battle
 from .source import Source
-from .texts import Reading, lists_of_turns
+from .texts import lists_of_turns
 
 NUM_ERRORS_SHOWN = 5
 ANNOTATOR = "annotator"

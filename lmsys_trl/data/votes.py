@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from ..battle import WINNERS, vote_for
-from .columns import DroppedRow, RowError, shorten
+from .columns import DroppedRow, Reading, RowError, shorten
 from .source import DROP, Meaning, vote_key
-from .texts import Reading
 
 NAMES = {"tie (bothbad)": "tie", "both_bad": "tie", "bothbad": "tie"} | {winner: winner for winner in WINNERS}
 
