@@ -184,7 +184,7 @@ def measure_encode(config: DataConfig, folder: Path, repetitions: int = 5) -> di
     from lmsys_trl.data.sources import read_battles
     from lmsys_trl.encoding.dataset import encode_dataset
     from lmsys_trl.encoding.examples import encode_battles
-    from lmsys_trl.encoding.template import turn_text
+    from lmsys_trl.encoding.template import PROMPT_VERSION, TEMPLATES
     from lmsys_trl.encoding.tokenizer import load_tokenizer
 
     datasets.disable_progress_bars()
@@ -202,11 +202,11 @@ def measure_encode(config: DataConfig, folder: Path, repetitions: int = 5) -> di
         datasets.config.HF_DATASETS_CACHE = tempfile.mkdtemp(dir=folder)
         encode_dataset(dataset, tokenizer, MAX_LENGTH)
 
-    figures = {}
+    figures, write = {}, TEMPLATES[PROMPT_VERSION].turn_text
     for name, battles in votes.items():
         batches = [battles[i : i + BATCH] for i in range(0, len(battles), BATCH)]
         texts = [
-            list(dict.fromkeys(turn_text(turn) for battle in batch for column in TURNS for turn in battle[column]))
+            list(dict.fromkeys(write(turn) for battle in batch for column in TURNS for turn in battle[column]))
             for batch in batches
         ]
         num_tokens = sum(len(ids) for batch in texts for ids in bare(batch))

@@ -10,7 +10,7 @@ TRAINING_CONFIG = "lmsys_trl.training.config.TrainingConfig"
 # Of transformers. Others, such as the kernels of a repository on the Hub, would run code of others.
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
 
-PromptVersion = Literal["lmsys-38th-v1", "lmsys-38th-code"]  # of encoding/template.py
+PromptVersion = Literal["lmsys-trl-v1", "lmsys-38th-v1", "lmsys-38th-code"]  # of encoding/template.py
 
 
 @dataclass
@@ -19,9 +19,9 @@ class JudgeConfig:
 
     dataset_name: str = field(metadata={"help": "A data set made by prepare: its folder, or its name on the Hub."})
     prompt_version: PromptVersion = field(
-        default="lmsys-38th-v1",
+        default="lmsys-trl-v1",
         metadata={
-            "help": "The words of the prompt: those that the reference solution describes, or those of its code."
+            "help": "The prompt: of the reference solution, with escaped headings or without, or that of its code."
         },
     )
     swap: Literal["none", "all", "paired"] = field(

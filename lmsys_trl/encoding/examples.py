@@ -121,11 +121,12 @@ def battles_to_conversations(
     """
     fixed, template = prompt_ids(tokenizer, PROMPT_VERSION), TEMPLATES[PROMPT_VERSION]
     room = _room(fixed, max_length)
-    texts = list(dict.fromkeys(text for battle in battles for turn in turn_texts(battle) for text in turn))
+    written = [turn_texts(battle, PROMPT_VERSION) for battle in battles]
+    texts = list(dict.fromkeys(text for turns in written for turn in turns for text in turn))
     offsets = dict(zip(texts, tokenize(texts, tokenizer, return_offsets_mapping=True)["offset_mapping"], strict=True))
     converted = []
-    for battle in battles:
-        winner, turns = _likely_winner(battle), turn_texts(battle)
+    for battle, turns in zip(battles, written, strict=True):
+        winner = _likely_winner(battle)
         letter = None if winner is None else LETTERS[winner]
         tokens = [
             Turn(header_ids(tokenizer, PROMPT_VERSION, k), tuple(offsets[text] for text in turn))

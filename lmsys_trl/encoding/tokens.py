@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.columns import TURN_COLUMNS
 from ..errors import UserError
-from .template import CODE_VERSION, LETTERS, TEMPLATES, turn_text
+from .template import CODE_VERSION, LETTERS, TEMPLATES
 from .tokenizer import rendered_template, token_ids
 
 
@@ -59,7 +59,7 @@ def _code_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     )
 
 
-def turn_texts(battle: dict) -> list[tuple[str, ...]]:
+def turn_texts(battle: dict, version: str) -> list[tuple[str, ...]]:
     """
     The three texts of each turn, as they are written in the prompt.
 
@@ -72,7 +72,8 @@ def turn_texts(battle: dict) -> list[tuple[str, ...]]:
             f"battle {battle.get('id')}: prompt, response_a and response_b have {len(columns[0])}, {len(columns[1])} "
             f"and {len(columns[2])} turns; all must have the same number"
         )
-    return [tuple(turn_text(text) for text in turn) for turn in zip(*columns, strict=True)]
+    write = TEMPLATES[version].turn_text
+    return [tuple(write(text) for text in turn) for turn in zip(*columns, strict=True)]
 
 
 def tokenize_turns(
@@ -84,15 +85,15 @@ def tokenize_turns(
     Args:
         battles (`list[dict]`): As for [`encode_battle`].
         tokenizer (`PreTrainedTokenizerBase`): As loaded by [`load_tokenizer`].
-        version (`str`): The version of the prompt: with "lmsys-38th-v1" texts and headers are tokenized alone, with
-            "lmsys-38th-code" a turn is tokenized as one text.
+        version (`str`): The version of the prompt: with "lmsys-38th-code" a turn is tokenized as one text,
+            with all others texts and headers are tokenized alone.
         room (`int`): Maximum tokens in the turns of an example, beyond which "lmsys-38th-code" tokenizes a turn in
             three parts.
 
     Returns:
         `list[list[Turn]]`: The turns of each battle.
     """
-    texts = [turn_texts(battle) for battle in battles]
+    texts = [turn_texts(battle, version) for battle in battles]
     if version == CODE_VERSION:
         return _tokenize_joined(texts, tokenizer, room)
     unique = list(dict.fromkeys(text for turns in texts for turn in turns for text in turn))

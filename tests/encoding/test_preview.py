@@ -55,7 +55,8 @@ def test_examples_consist_of_their_spans(tokenizer, battle, max_length):
             assert (span.name == "answer") == (set(labels) != {IGNORED} and span.kept > 0)
             if span.name in TURN_COLUMNS:
                 text = battle[span.name][span.turn - 1] if battle[span.name] else None
-                beginning = tokenizer(text or "None", split_special_tokens=True)["input_ids"]
+                written = TEMPLATES[PROMPT_VERSION].turn_text(text)
+                beginning = tokenizer(written, split_special_tokens=True)["input_ids"]
                 assert ids == beginning[: span.kept] and span.total == len(beginning)
                 texts_in_order.append((span.turn, span.name))
         assert start == len(example["input_ids"])
