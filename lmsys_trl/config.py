@@ -1,5 +1,6 @@
 """One YAML and the command line -> checked dataclasses. All problems are reported at once."""
 
+import re
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -186,7 +187,7 @@ def _check(value, key: Key):
         except ValidationError as failure:
             errors.append(failure)
     else:
-        if isinstance(value, list) and "list" not in str(key.type):
+        if isinstance(value, list) and not {"list", "dict"} & set(re.findall(r"\w+", str(key.type))):
             raise ValueError("takes one value")
         raise ValueError(" or ".join(dict.fromkeys(map(_format_error, errors[0].errors()))))
     if value == "" or (isinstance(value, list) and value and "" in value):
@@ -262,7 +263,13 @@ def shipped_yaml(name: str, recipes: Path) -> Path:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would keep the last."""
+    """Refuses a key that is given twice, of which YAML would keep the last, and aliases, with which files explode."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read. Write the value again", mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node, deep=False):
         names = [self.construct_object(key) for key, _ in node.value]
@@ -278,7 +285,7 @@ def _read_yaml(path: Path) -> dict:
             values = yaml.load(file, _UniqueKeys) or {}
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a YAML file in UTF-8: {error}. Save it as UTF-8") from error
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected lines of `key: value`")

@@ -87,7 +87,7 @@ BELOW_ONE = Range("0 or more and below 1", lambda x: 0 <= x < 1)
 RANGES = {
     **dict.fromkeys(
         ("learning_rate", "num_train_epochs", "lora_alpha", "temperature", "teacher_temperature", "adam_epsilon",
-         "save_steps", "logging_steps", "eval_steps", "neftune_noise_alpha"), POSITIVE,
+         "max_size_gb", "save_steps", "logging_steps", "eval_steps", "neftune_noise_alpha"), POSITIVE,
     ),
     **dict.fromkeys(
         ("weight_decay", "warmup_steps", "max_grad_norm", "hard_weight", "kl_weight", "cosine_weight", "eval_delay",

@@ -1,9 +1,13 @@
 """What a person at a terminal sees of a recipe: its messages, its errors, and the next command to type."""
 
+import ctypes
+import errno
 import logging
 import os
 import shlex
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +15,22 @@ from pathlib import Path
 from .errors import UserError
 
 logger = logging.getLogger("lmsys_trl")
+
+PR_SET_PDEATHSIG = 1  # of Linux
+RESUME = "Whatever was finished is saved, and the same command goes on from there."
+REFUSALS = {
+    errno.ENOSPC: "Free some space, and start again with the same command: what was finished before is kept.",
+    errno.EDQUOT: "Free some space, and start again with the same command: what was finished before is kept.",
+    errno.EROFS: "Choose a place that can be written to.",
+    errno.EACCES: "Choose another place, or change its permissions.",
+    errno.EPERM: "Choose another place, or change its permissions.",
+    errno.ENOTDIR: "A file is where a folder is needed: choose another name, or move the file.",
+    errno.EEXIST: "A file is where a folder is needed: choose another name, or move the file.",
+    errno.EISDIR: "A folder is where a file is needed: choose another name, or move the folder.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.EMFILE: "Allow more open files (ulimit -n).",
+    errno.ENOENT: "Check the name.",
+}
 
 
 class TerminalHandler(logging.Handler):
@@ -35,13 +55,55 @@ def set_up_logging() -> None:
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
+class Terminated(BaseException):
+    """SIGTERM."""
+
+
 def run_recipe(main: Callable[[], None]) -> None:
-    """Run a recipe. A [`UserError`] ends in its message and exit code 1, any other exception in its traceback."""
+    """
+    Run a recipe. A [`UserError`], and what a disk or its owner refuses, end in a message and exit code 1, Ctrl-C in
+    130 and SIGTERM in 143, any other exception in its traceback.
+    """
     set_up_logging()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)  # training has a handler of its own
+        _end_with_launcher()
+    name = Path(sys.argv[0]).name
     try:
         main()
     except UserError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+        sys.exit(f"{name}: {error}")
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted. {RESUME}", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except Terminated:
+        print(f"{name}: stopped by SIGTERM. {RESUME}", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
+    except Exception as error:
+        if (problem := _refused_by_system(error)) is None:
+            raise
+        sys.exit(f"{name}: {problem}")
+
+
+def _terminate(*_) -> None:
+    raise Terminated
+
+
+def _end_with_launcher() -> None:
+    """Let SIGTERM to `accelerate launch` reach the recipe: with one process it would end the launcher alone."""
+    if sys.platform == "linux" and any(name.startswith("ACCELERATE_") for name in os.environ):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _refused_by_system(error: Exception) -> str | None:
+    """What the operating system refuses, and the fix; None if the exception is another one."""
+    for cause, fix in REFUSALS.items():
+        # Libraries written in Rust or C++ pass on the text alone.
+        in_text = cause in (errno.ENOSPC, errno.EROFS, errno.EACCES) and os.strerror(cause) in str(error)
+        if in_text or (isinstance(error, OSError) and error.errno == cause):
+            place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+            return f"{place}{os.strerror(cause)}. {fix}"
+    return None
 
 
 def suggest_next(*words: str | Path) -> None:

@@ -9,7 +9,6 @@ With adapters, an interrupted run resumes after the last shard in OUTPUT_FILE.sh
 same command.
 """
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -66,6 +65,7 @@ def main():
     from lmsys_trl.judging.resume import all_processes
     from lmsys_trl.models.judge_file import load_judge_files
     from lmsys_trl.models.precision import check_inference_config, precision_overrides
+    from lmsys_trl.outputs import claim_with_shards, shards_of
     from lmsys_trl.predictions import ensemble
     from lmsys_trl.predictions.table import check_output_file, load_all_predictions, save_predictions_as
 
@@ -81,33 +81,37 @@ def main():
             *check_output_file(output_file),
         ]
     )  # fmt: skip
-    processes, folder = all_processes(), output_file.with_name(f"{output_file.name}.shards")
-    weights, weights_longest = config.weights, config.weights_longest
-    if config.fit_on:
-        weights, weights_longest = ensemble.fit_on_predictions(config.fit_on, config.longest, config.mean)
-    if config.adapter:
-        load_judge_files(config.adapter)  # a missing one is reported before the first one predicts
-        members, orders = config.adapter, config.orders or ["ab"] * len(config.adapter)
-        tables = predict_members(
-            config.adapter,
-            battles_to_predict(battles_config, folder, processes),
-            lambda first: ensemble.battle_weights(first, weights, config.longest, weights_longest),
-            folder,
-            orders,
-            config.base_models,
-            precision_overrides(inference),
-            max_tokens_per_batch=inference.max_tokens_per_batch,
-            processes=processes,
+    processes, shards = all_processes(), shards_of(output_file)
+    members_files = (*(config.predictions or ()), *(config.adapter or ()), *(config.fit_on or ()))
+    inputs = (battles_config.test_file, battles_config.dataset_name, *members_files)
+    with claim_with_shards(output_file, shards, inputs, processes.is_main_process):
+        weights, weights_longest = config.weights, config.weights_longest
+        if config.fit_on:
+            weights, weights_longest = ensemble.fit_on_predictions(config.fit_on, config.longest, config.mean)
+        if config.adapter:
+            load_judge_files(config.adapter)  # a missing one is reported before the first one predicts
+            members, orders = config.adapter, config.orders or ["ab"] * len(config.adapter)
+            tables = predict_members(
+                config.adapter,
+                battles_to_predict(battles_config, shards, processes),
+                lambda first: ensemble.battle_weights(first, weights, config.longest, weights_longest),
+                shards,
+                orders,
+                config.base_models,
+                precision_overrides(inference),
+                max_tokens_per_batch=inference.max_tokens_per_batch,
+                processes=processes,
+            )
+        else:
+            members, orders, tables = config.predictions, config.orders, load_all_predictions(config.predictions)
+        combined = ensemble.combine_tables(
+            members, tables, orders, weights, config.longest, weights_longest, config.mean
         )
-    else:
-        members, orders, tables = config.predictions, config.orders, load_all_predictions(config.predictions)
-    combined = ensemble.combine_tables(members, tables, orders, weights, config.longest, weights_longest, config.mean)
-    if processes.is_main_process:
-        save_predictions_as(combined, output_file)
-        shutil.rmtree(folder, ignore_errors=True)
-        logger.info("%d battles combined, written to %s", len(combined), output_file)
-        if output_file.suffix == ".parquet" and combined["winner"].notna().any():
-            suggest_next("validate", "--predictions", output_file, "--output_dir", output_file.with_suffix(""))
+        if processes.is_main_process:
+            save_predictions_as(combined, output_file)
+            logger.info("%d battles combined, written to %s", len(combined), output_file)
+            if output_file.suffix == ".parquet" and combined["winner"].notna().any():
+                suggest_next("validate", "--predictions", output_file, "--output_dir", output_file.with_suffix(""))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Predict each fold of a data set with the judge that was not trained on it, for a
 Started again with the same command, an interrupted run resumes after the last shard in OUTPUT_FILE.shards.
 """
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +41,7 @@ def main():
     from lmsys_trl.judging.resume import all_processes
     from lmsys_trl.models.judge_file import load_judge_files
     from lmsys_trl.models.precision import check_inference_config, precision_overrides
+    from lmsys_trl.outputs import claim_with_shards, shards_of
     from lmsys_trl.predictions.table import check_output_file, save_predictions
     from lmsys_trl.predictions.tta import check_tta
     from lmsys_trl.training.teachers import check_out_of_fold, select_fold
@@ -54,34 +54,34 @@ def main():
             *check_inference_config(inference),
         ]
     )
-    processes, folder = all_processes(), output_file.with_name(f"{output_file.name}.shards")
-    battles = load_battles(config.dataset_name)["train"]
-    judge_files = load_judge_files(config.adapter)
-    check_out_of_fold(battles, data_fingerprint(battles), judge_files)
-    tables = []
-    for adapter, judge_file in judge_files.items():
-        assert judge_file.fold is not None  # checked above
-        judge = Judge.from_pretrained(adapter, base_model.model_name_or_path, precision_overrides(inference))
-        predictions = judge.predict_dataset(
-            select_fold(battles, judge_file.fold),
-            tta=config.tta,
-            max_tokens_per_batch=inference.max_tokens_per_batch,
-            folder=folder / str(judge_file.fold),
-            processes=processes,
-            progress=True,
-        )
-        tables.append(predictions.assign(fold=judge_file.fold))
-    if processes.is_main_process:
-        predictions = pd.concat(tables)
-        save_predictions(predictions, output_file)
-        shutil.rmtree(folder)
-        logger.info(
-            "%d battles, each predicted by a judge that has not seen its group, written to %s",
-            predictions["id"].nunique(),
-            output_file,
-        )
-        suggest_next("sft", "FILE.yaml", "--dataset_name", config.dataset_name, "--teacher_files", output_file,
-                     "--output_dir", "runs/student")  # fmt: skip
+    processes, shards = all_processes(), shards_of(output_file)
+    with claim_with_shards(output_file, shards, (config.dataset_name, *config.adapter), processes.is_main_process):
+        battles = load_battles(config.dataset_name)["train"]
+        judge_files = load_judge_files(config.adapter)
+        check_out_of_fold(battles, data_fingerprint(battles), judge_files)
+        tables = []
+        for adapter, judge_file in judge_files.items():
+            assert judge_file.fold is not None  # checked above
+            judge = Judge.from_pretrained(adapter, base_model.model_name_or_path, precision_overrides(inference))
+            predictions = judge.predict_dataset(
+                select_fold(battles, judge_file.fold),
+                tta=config.tta,
+                max_tokens_per_batch=inference.max_tokens_per_batch,
+                folder=shards / str(judge_file.fold),
+                processes=processes,
+                progress=True,
+            )
+            tables.append(predictions.assign(fold=judge_file.fold))
+        if processes.is_main_process:
+            predictions = pd.concat(tables)
+            save_predictions(predictions, output_file)
+            logger.info(
+                "%d battles, each predicted by a judge that has not seen its group, written to %s",
+                predictions["id"].nunique(),
+                output_file,
+            )
+            suggest_next("sft", "FILE.yaml", "--dataset_name", config.dataset_name, "--teacher_files", output_file,
+                         "--output_dir", "runs/student")  # fmt: skip
 
 
 if __name__ == "__main__":

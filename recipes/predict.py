@@ -8,7 +8,6 @@ Started again with the same command, an interrupted run resumes after the last s
 number of processes.
 """
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -55,6 +54,7 @@ def main():
     from lmsys_trl.judging.judge import Judge
     from lmsys_trl.judging.resume import all_processes
     from lmsys_trl.models.precision import check_inference_config, precision_overrides
+    from lmsys_trl.outputs import claim_with_shards, shards_of
     from lmsys_trl.predictions.table import check_output_file, save_predictions_as
     from lmsys_trl.predictions.tta import check_tta
 
@@ -67,27 +67,28 @@ def main():
             *check_inference_config(inference),
         ]
     )
-    processes, folder = all_processes(), output_file.with_name(f"{output_file.name}.shards")
-    battles = battles_to_predict(battles_config, folder, processes)
-    judge = Judge.from_pretrained(config.adapter, base_model.model_name_or_path, precision_overrides(inference))
-    predictions = judge.predict_dataset(
-        battles,
-        tta=config.tta,
-        examples=config.examples,
-        max_length=config.max_length,
-        max_tokens_per_batch=inference.max_tokens_per_batch,
-        calibrated=config.calibrated,
-        folder=folder,
-        shard_size=config.shard_size,
-        processes=processes,
-        progress=True,
-    )
-    if processes.is_main_process:
-        save_predictions_as(predictions, output_file)
-        shutil.rmtree(folder)
-        logger.info("%d battles predicted, written to %s", len(battles), output_file)
-        if output_file.suffix == ".parquet" and predictions["winner"].notna().any():
-            suggest_next("validate", "--predictions", output_file, "--output_dir", output_file.with_suffix(""))
+    processes, shards = all_processes(), shards_of(output_file)
+    inputs = (battles_config.test_file, battles_config.dataset_name, config.adapter)
+    with claim_with_shards(output_file, shards, inputs, processes.is_main_process):
+        battles = battles_to_predict(battles_config, shards, processes)
+        judge = Judge.from_pretrained(config.adapter, base_model.model_name_or_path, precision_overrides(inference))
+        predictions = judge.predict_dataset(
+            battles,
+            tta=config.tta,
+            examples=config.examples,
+            max_length=config.max_length,
+            max_tokens_per_batch=inference.max_tokens_per_batch,
+            calibrated=config.calibrated,
+            folder=shards,
+            shard_size=config.shard_size,
+            processes=processes,
+            progress=True,
+        )
+        if processes.is_main_process:
+            save_predictions_as(predictions, output_file)
+            logger.info("%d battles predicted, written to %s", len(battles), output_file)
+            if output_file.suffix == ".parquet" and predictions["winner"].notna().any():
+                suggest_next("validate", "--predictions", output_file, "--output_dir", output_file.with_suffix(""))
 
 
 if __name__ == "__main__":

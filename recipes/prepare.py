@@ -42,11 +42,15 @@ def main():
     from lmsys_trl.data.sources import Ledger, read_sources
     from lmsys_trl.data.text_store import open_texts, replaced_folder, store_battles, write_removed, write_splits
     from lmsys_trl.hub import push_folder
+    from lmsys_trl.outputs import claim, refuse_other_configuration
     from lmsys_trl.publish.dataset_card import CardContent, refuse_unpublishable, write_dataset_card
     from lmsys_trl.publish.vote_statistics import vote_statistics
 
     output_dir, sources, seed = Path(config.output_dir), config.sources, config.seed
-    with replaced_folder(output_dir, mark=RECORD_FILE) as folder:
+    record = provenance(given | {"sources": [source.given() for source in sources]})
+    if not config.overwrite:
+        refuse_other_configuration(output_dir / RECORD_FILE, record["configuration"], "data set")
+    with claim(output_dir, config.files()), replaced_folder(output_dir) as folder:
         ledger, texts_file = Ledger(), folder / "texts.arrow"
         battles = store_battles(read_sources(sources, ledger), texts_file, config.kept)
         texts = open_texts(texts_file)
@@ -70,7 +74,6 @@ def main():
             from lmsys_trl.encoding.conversations import write_conversations  # imports torch
 
             num_tokens = write_conversations(config, folder)
-        record = provenance(given | {"sources": [source.given() for source in sources]})
         files = write_record(ledger, record, folder)
         languages = pipeline.count_languages(prepared, texts)
         content = CardContent(config, prepared, languages, ledger, statistics, matches, num_tokens, files, record)
@@ -78,11 +81,8 @@ def main():
         notes = pipeline.large_groups(battles, texts)
         texts_file.unlink()
 
-    for line in notes:
+    for line in (*ledger.notes(), *notes):
         logger.warning(line)
-    for name, columns in ledger.unused.items():
-        if columns:
-            logger.info("%s: not used are the columns %s", name, ", ".join(columns))
     for line in statistics.lines():
         logger.info(line)
     for line in pipeline.summary(prepared):

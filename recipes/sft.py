@@ -25,8 +25,9 @@ def main():
 
     from lmsys_trl.data.dataset import data_fingerprint, load_battles
     from lmsys_trl.encoding.tokenizer import load_tokenizer
-    from lmsys_trl.models.adapter import JUDGE_FILE, resolve_adapter
+    from lmsys_trl.models.adapter import ADAPTER_FILES, JUDGE_FILE, resolve_adapter
     from lmsys_trl.models.base import resolve_base
+    from lmsys_trl.outputs import claim, refuse_foreign
     from lmsys_trl.preflight.machine import check_machine
     from lmsys_trl.preflight.recipe import check_recipe
     from lmsys_trl.publish.callback import PushCallback
@@ -44,43 +45,47 @@ def main():
         run.check_finished_judge(output_dir, given, base, fingerprints)
         logger.info("%s holds this judge already. To train another one choose another --output_dir.", output_dir)
         return
-    tokenizer = load_tokenizer(str(base), judge_config.pad_token)
-    battles = run.select_training_data(splits, judge_config)
-    examples = run.encode_splits(battles, tokenizer, judge_config, training)
+    refuse_foreign(output_dir, (*ADAPTER_FILES, "README.md"), ("checkpoint-*",), "a run of sft")
+    with claim(output_dir, is_main_process=PartialState().is_main_process):
+        tokenizer = load_tokenizer(str(base), judge_config.pad_token)
+        battles = run.select_training_data(splits, judge_config)
+        examples = run.encode_splits(battles, tokenizer, judge_config, training)
 
-    lora = run.lora_config(judge_config, model_config)
-    judge_file = run.describe(judge_config, model_config, training, base, tokenizer)
-    if adapter:
-        run.check_earlier_adapter(adapter, judge_file, lora)
-    settings = run.run_fingerprint(judge_config, model_config, training, base, fingerprints, adapter)
-    checkpoint = checkpoint_to_resume(output_dir, settings, training.resume_from_checkpoint)
-    pushes = [PushCallback(training, judge_file.base_model["id"])] if training.push_to_hub else []
-    training.push_to_hub = False  # `pushes` replace the Trainer's own
+        lora = run.lora_config(judge_config, model_config)
+        judge_file = run.describe(judge_config, model_config, training, base, tokenizer)
+        if adapter:
+            run.check_earlier_adapter(adapter, judge_file, lora)
+        settings = run.run_fingerprint(judge_config, model_config, training, base, fingerprints, adapter)
+        checkpoint = checkpoint_to_resume(output_dir, settings, training.resume_from_checkpoint)
+        pushes = [PushCallback(training, judge_file.base_model["id"])] if training.push_to_hub else []
+        training.push_to_hub = False  # `pushes` replace the Trainer's own
 
-    model = run.load_model(model_config, base, judge_file, adapter)
-    run.align_special_tokens(model, tokenizer)
-    trainer = JudgeTrainer(
-        model=model,
-        args=training,
-        train_dataset=examples["train"].shuffle(seed=training.seed),  # batch_rebalance has a seed of its own
-        eval_dataset=examples.get("validation"),
-        processing_class=tokenizer,
-        peft_config=None if adapter else lora,
-        callbacks=[CheckpointCallback(settings), *pushes],
-    )
-    run.log_summary(given, examples, training.world_size, trainer.model)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    run.exit_if_stopped(trainer)
+        model = run.load_model(model_config, base, judge_file, adapter)
+        run.align_special_tokens(model, tokenizer)
+        trainer = JudgeTrainer(
+            model=model,
+            args=training,
+            train_dataset=examples["train"].shuffle(seed=training.seed),  # batch_rebalance has a seed of its own
+            eval_dataset=examples.get("validation"),
+            processing_class=tokenizer,
+            peft_config=None if adapter else lora,
+            callbacks=[CheckpointCallback(settings), *pushes],
+        )
+        run.log_summary(given, examples, training.world_size, trainer.model)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        run.exit_if_stopped(trainer)
 
-    trainer.save_model()
-    if PartialState().is_main_process:
-        run.save_judge(trainer, base, judge_file, judge_config, battles["train"], fingerprints, given)
-    run.log_validation_loss(trainer)
-    if PartialState().is_main_process:
-        for push in pushes:
-            push.finish(output_dir)
-        votes = ("--dataset_name", judge_config.dataset_name) if "validation" in examples else ("--test_file", "FILE")
-        suggest_next("validate", "--adapter", output_dir, *votes, "--output_dir", output_dir / "report")
+        trainer.save_model()
+        if PartialState().is_main_process:
+            run.save_judge(trainer, base, judge_file, judge_config, battles["train"], fingerprints, given)
+        run.log_validation_loss(trainer)
+        if PartialState().is_main_process:
+            for push in pushes:
+                push.finish(output_dir)
+            votes = (
+                ("--dataset_name", judge_config.dataset_name) if "validation" in examples else ("--test_file", "FILE")
+            )
+            suggest_next("validate", "--adapter", output_dir, *votes, "--output_dir", output_dir / "report")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmsys_trl.config import parse_config
+from lmsys_trl.errors import raise_problems
 from lmsys_trl.terminal import logger, run_recipe, suggest_next
 
 
@@ -39,13 +40,22 @@ def main():
     from lmsys_trl.predictions.table import PROBABILITIES
 
     train, test = make_train_and_test(config.num_train, config.num_test, config.seed)
-    folder = Path(config.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, tables = Path(config.output_dir), {}
     for name, battles in (("train", train), ("test", test)):
-        pd.DataFrame(map(kaggle_row, battles)).to_csv(folder / f"{name}.csv", index=False)
         known = pd.DataFrame([battle["probabilities"] for battle in battles], columns=PROBABILITIES)
         known.insert(0, "id", [battle["id"] for battle in battles])
-        known.to_csv(folder / f"{name}_probabilities.csv", index=False)
+        tables[folder / f"{name}.csv"] = pd.DataFrame(map(kaggle_row, battles)).to_csv(index=False)
+        tables[folder / f"{name}_probabilities.csv"] = known.to_csv(index=False)
+    raise_problems(
+        [
+            f"output_dir: {path} exists with other content, so it is not replaced. Choose another output_dir"
+            for path, content in tables.items()
+            if path.exists() and path.read_text(encoding="utf-8") != content
+        ]
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, content in tables.items():
+        path.write_text(content, encoding="utf-8")
     logger.info("%d battles to train on and %d to test on, written to %s", len(train), len(test), folder)
     suggest_next("prepare", "--sources", folder / "train.csv", "--output_dir", folder / "battles")
 

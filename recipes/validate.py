@@ -9,7 +9,6 @@ Writes report.html, metrics.json, predictions.parquet and plots/*.png. Started a
 interrupted run resumes after the last shard in OUTPUT_DIR/predictions.shards, with any number of processes.
 """
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +35,9 @@ class ValidateConfig:
     known_probabilities: str | None = field(
         default=None, metadata={"help": "A CSV with the probabilities that the votes were drawn from."}
     )
+    overwrite: bool = field(
+        default=False, metadata={"help": "Replace a report in output_dir that was made with another configuration."}
+    )
 
 
 CONFIGS = (ValidateConfig, BattlesConfig, BaseModelConfig, InferenceConfig)
@@ -48,6 +50,7 @@ def main():
     from lmsys_trl.artifacts import provenance, strip_local_paths
     from lmsys_trl.data.inputs import check_battles_config
     from lmsys_trl.judging.resume import all_processes
+    from lmsys_trl.outputs import check_shards, claim_with_shards, refuse_foreign, refuse_other_configuration
     from lmsys_trl.predictions.baselines import baseline_predictions
     from lmsys_trl.predictions.features import load_features
     from lmsys_trl.report.figures import report_figures
@@ -58,7 +61,7 @@ def main():
         predict_votes,
         resolve_adapters,
     )
-    from lmsys_trl.report.page import write_report
+    from lmsys_trl.report.page import REPORT_FILES, write_report
     from lmsys_trl.report.slices import battle_attributes
     from lmsys_trl.report.summary import format_summary
     from lmsys_trl.report.votes import (
@@ -72,40 +75,45 @@ def main():
     problems = check_battles_config(battles_config, required=bool(config.adapter))
     if not config.adapter and not config.predictions:
         problems.append("adapter or predictions: missing. Name the judges to validate")
-    raise_problems(problems)
-    processes, output_dir = all_processes(), Path(config.output_dir)
+    processes, output_dir, made = all_processes(), Path(config.output_dir), provenance(given)
     shards = output_dir / "predictions.shards"
+    raise_problems([*problems, *check_shards(shards)])
+    refuse_foreign(output_dir, REPORT_FILES, ("metrics.json", shards.name), "a report")
+    if not config.overwrite:
+        refuse_other_configuration(output_dir / "metrics.json", made["configuration"], "report")
+    inputs = (battles_config.test_file, battles_config.dataset_name, config.known_probabilities, *config.predictions)
+    with claim_with_shards(output_dir, shards, inputs, processes.is_main_process):
+        files = read_predictions(config.predictions)
+        battles, votes, fingerprint = load_votes(battles_config, config.predictions, files)
+        judges = {name: judge_predictions(name, table, votes) for name, table in files.items()}
+        known = read_known_probabilities(config.known_probabilities, votes.index)
+        adapters = resolve_adapters(config.adapter, files, processes)
+        tables = predict_votes(adapters, battles, base_model, inference, shards, processes)
+        if not processes.is_main_process:
+            return
+        judges = {name: judge_predictions(name, table, votes) for name, table in tables.items()} | judges
 
-    files = read_predictions(config.predictions)
-    battles, votes, fingerprint = load_votes(battles_config, config.predictions, files)
-    judges = {name: judge_predictions(name, table, votes) for name, table in files.items()}
-    known = read_known_probabilities(config.known_probabilities, votes.index)
-    adapters = resolve_adapters(config.adapter, files, processes)
-    tables = predict_votes(adapters, battles, base_model, inference, shards, processes)
-    if not processes.is_main_process:
-        return
-    judges = {name: judge_predictions(name, table, votes) for name, table in tables.items()} | judges
-
-    features = baseline_features(battles, votes)
-    training = {name: load_features(folder) for name, folder in adapters.items()}
-    baselines, fitted_on = baseline_predictions(features, common_training(list(training.values())))
-    num_tokens = next(iter(judges.values())).num_tokens
-    attributes = battle_attributes(votes, num_tokens, complete_lengths(battles, list(adapters.values())))
-    figures = report_figures(votes, judges, baselines, attributes, known)
-    for name, judge in figures["judges"].items():
-        judge["num_battles_with_a_training_prompt"] = num_training_prompts(features, training.get(name))
-    record = {
-        "battles": strip_local_paths(battles_config.test_file or battles_config.dataset_name),
-        "baselines_fitted": fitted_on,
-        "data_fingerprint": fingerprint,
-        **provenance(given),
-    }
-    write_report(output_dir, figures, record, votes, judges, tables | files, battles, known)
-    shutil.rmtree(shards, ignore_errors=True)
-    logger.info("\n%s", format_summary(figures))
-    logger.info("The report is %s", output_dir / "report.html")
-    if len(judges) == len(config.adapter) == 1:
-        suggest_next("push", "--adapter", config.adapter[0], "--hub_model_id", "owner/name", "--report", output_dir)
+        features = baseline_features(battles, votes)
+        training = {name: load_features(folder) for name, folder in adapters.items()}
+        baselines, fitted_on = baseline_predictions(features, common_training(list(training.values())))
+        num_tokens = next(iter(judges.values())).num_tokens
+        attributes = battle_attributes(votes, num_tokens, complete_lengths(battles, list(adapters.values())))
+        figures = report_figures(votes, judges, baselines, attributes, known)
+        for name, judge in figures["judges"].items():
+            judge["num_battles_with_a_training_prompt"] = num_training_prompts(features, training.get(name))
+        record = {
+            "battles": strip_local_paths(battles_config.test_file or battles_config.dataset_name),
+            "baselines_fitted": fitted_on,
+            "data_fingerprint": fingerprint,
+            **made,
+        }
+        write_report(output_dir, figures, record, votes, judges, tables | files, battles, known)
+        logger.info("\n%s", format_summary(figures))
+        logger.info("The report is %s", output_dir / "report.html")
+        if len(judges) == len(config.adapter) == 1:
+            suggest_next(
+                "push", "--adapter", config.adapter[0], "--hub_model_id", "owner/name", "--report", output_dir
+            )
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ class Reading:
         as_lists (`bool`): The texts of this file are JSON lists with one text a turn; otherwise plain text.
         lenient (`bool`): For prediction, where every id must get an answer.
         unused (`list[str]`): The columns of the file that are not read.
+        met (`set[str]`): The values of votes with a meaning that have occurred.
     """
 
     changes: Counter = field(default_factory=Counter)
@@ -53,6 +54,7 @@ class Reading:
     as_lists: bool = False
     lenient: bool = False
     unused: list[str] = field(default_factory=list)
+    met: set[str] = field(default_factory=set)
 
 
 def is_blank(cell) -> bool:

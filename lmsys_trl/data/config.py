@@ -117,6 +117,9 @@ class PrepareConfig:
         default=None,
         metadata={"help": "Names of sources that are pushed though their license forbids it or is unknown."},
     )
+    overwrite: bool = field(
+        default=False, metadata={"help": "Replace a data set in output_dir that was made with another configuration."}
+    )
     seed: int = field(default=42, metadata={"help": "Samples and splits depend on it."})
 
     def __post_init__(self):
@@ -127,6 +130,10 @@ class PrepareConfig:
             if self.images == "text":
                 source.images = "text"
             source.max_size_gb = max(source.max_size_gb, self.max_size_gb)
+
+    def files(self) -> list[str | None]:
+        """What is read, if it is a path."""
+        return [*(source.path for source in self.sources), *(self.contamination or ()), self.validation_ids]
 
     @property
     def kept(self) -> list[str]:

@@ -18,9 +18,7 @@ from ..errors import UserError
 from ..hub import describe_dataset
 from .schema import BATTLE_FEATURES
 from .sources import Ledger
-
-RECORD_FILE = "prepare.json"
-REMOVED_FILE = "removed.parquet"
+from .text_store import RECORD_FILE, REMOVED_FILE
 
 
 def load_battles(name: str) -> DatasetDict:

@@ -58,6 +58,8 @@ def find_files(path: Path, pattern: str | None = None) -> list[DataFile]:
     """
     if not path.exists():
         raise UserError(f"{path}: there is no such file")
+    if not path.is_file() and not path.is_dir():
+        raise UserError(f"{path}: is a pipe or a device. Give a file")
     if path.is_dir():
         files = [DataFile(file) for file in sorted(path.rglob("*")) if file.is_file()]
         names = [file.path.relative_to(path).as_posix() for file in files]

@@ -71,6 +71,8 @@ def _parse_votes(value):
             raise UserError(f"{key}: expected {', '.join(MEANINGS)}, or the fractions of A, B and tie")
         # YAML reads yes and on as true.
         names = ("true", "yes", "on") if key is True else ("false", "no", "off") if key is False else (vote_key(key),)
+        if votes.get(names[0], meaning) != meaning:
+            raise UserError(f"{key}: means {votes[names[0]]} and {meaning}")
         votes |= dict.fromkeys(names, meaning)
     return votes
 

@@ -33,6 +33,20 @@ class Ledger:
     changes: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))  # source -> change -> how often
     removed: list[dict] = field(default_factory=list)  # source, row (from 1), id, reason and the row as JSON
     unused: dict[str, list[str]] = field(default_factory=dict)  # source -> columns that are not read
+    never_met: dict[str, list[str]] = field(default_factory=dict)  # source -> values of votes that no row has
+
+    def notes(self) -> list[str]:
+        """What a person should know of the rows that were read, a line each."""
+        lines = []
+        for source, num_rows in self.num_rows.items():
+            reasons = Counter(entry["reason"] for entry in self.removed if entry["source"] == source)
+            for reason, count in reasons.most_common(NUM_ERRORS_SHOWN):
+                lines.append(f"{source}: {count} of {num_rows} rows removed: {reason}")
+            if self.unused.get(source):
+                lines.append(f"{source}: columns that are not read: {', '.join(self.unused[source])}")
+            if self.never_met.get(source):
+                lines.append(f"{source}: values in votes that occur in no row: {', '.join(self.never_met[source])}")
+        return lines
 
     def remove(self, source: str, row: int, battle_id: str | None, reason: str, content: dict) -> None:
         """Record a row that is not used."""
@@ -65,8 +79,9 @@ def read_source(
     ledger.origins[source.name] = {"license": source.license, **origin, "sha256": {}}
     seen: set[str] = set()
     num_made_ids: Counter = Counter()
-    errors: list[str] = []
+    errors: dict[str, list[str]] = {}
     blank_rows: list[int] = []
+    met: set[str] = set()
     for file in find_files(path, source.file):
         ledger.origins[source.name]["sha256"][file.name] = file_fingerprint(file.path)
         fmt, reading, rows = _open(file, source, lenient)
@@ -92,11 +107,15 @@ def read_source(
                 blank_rows.append(number)
                 ledger.remove(source.name, number, row_id, error.reason, row)
             except RowError as error:
-                errors.append(f"row {number} (id {row_id}), {error}")
+                known = "" if row_id is None else f" (id {row_id})"
+                errors.setdefault(str(error), []).append(f"row {number}{known}")
                 ledger.remove(source.name, number, row_id, error.reason, row)
             else:
                 seen.update(battle["id"] for battle in battles)
                 yield from battles
+        met |= reading.met
+    if source.votes and not lenient:
+        ledger.never_met[source.name] = sorted(set(source.votes) - met - {"yes", "on", "no", "off", "true", "false"})
     num_rows = ledger.num_rows[source.name]
     if blank_rows and source.blank_winner != "drop":
         raise UserError(
@@ -104,11 +123,12 @@ def read_source(
             "circulating copy of chatbot_arena_conversations has blanks for 'tie (bothbad)'. Say what they mean with "
             "blank_winner: tie, or drop these rows with blank_winner: drop"
         )
-    if len(errors) > max_broken_fraction * num_rows:
-        shown = errors[:NUM_ERRORS_SHOWN]
-        if len(errors) > NUM_ERRORS_SHOWN:
-            shown.append(f"and {len(errors) - NUM_ERRORS_SHOWN} more")
-        raise UserError(shown, f"{source.path}: {len(errors)} error{'s' * (len(errors) > 1)} in {num_rows} rows:")
+    num_errors = sum(map(len, errors.values()))
+    if num_errors > max_broken_fraction * num_rows:
+        shown = [f"{_and_others(rows)}, {error}" for error, rows in list(errors.items())[:NUM_ERRORS_SHOWN]]
+        if num_left := num_errors - sum(map(len, list(errors.values())[:NUM_ERRORS_SHOWN])):
+            shown.append(f"and {num_left} more")
+        raise UserError(shown, f"{source.path}: {num_errors} error{'s' * (num_errors > 1)} in {num_rows} rows:")
     if not num_rows and not lenient:
         raise UserError(f"{source.path}: has no rows")
 
@@ -150,6 +170,11 @@ def read_battles(source: Source | str | Path, lenient: bool = False) -> tuple[li
     source, ledger = source if isinstance(source, Source) else Source(str(source)), Ledger()
     battles = list(read_source(source, ledger, lenient, max_broken_fraction=0))
     return battles, ledger.changes[source.name]
+
+
+def _and_others(rows: list[str]) -> str:
+    """The first of some rows, and how many others there are."""
+    return rows[0] if len(rows) == 1 else f"{rows[0]} and {len(rows) - 1} others"
 
 
 def _open(file: DataFile, source: Source, lenient: bool) -> tuple[Format, Reading, Iterator[Any]]:

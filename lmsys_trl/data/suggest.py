@@ -117,36 +117,47 @@ def describe(path: str) -> str:
     """
     source = Source(path)
     rows = read_some(find_files(download(path, None)[0])[0], source)
+    names, lines = list(dict.fromkeys(name for row in rows for name in row)), []
+    has_votes = True
     try:
-        find_format(None, list(dict.fromkeys(name for row in rows for name in row)), lenient=False)
-        lines = [f"{path} is read without a mapping."]
+        find_format(None, names, lenient=False)
+        comments = [f"{path} is read without a mapping."]
     except UserError:
         columns, votes, doubts = suggest(rows)
+        has_votes = bool({"vote", "chosen"} & set(columns))
         source = replace(source, columns=columns, votes=votes or None)
-        lines = ["A guess, to be looked at and pasted into a YAML for lmsys-trl prepare:", ""]
-        lines += [as_yaml(path, columns, votes), "", *(f"Not sure: {doubt}" for doubt in doubts)]
+        lines = [
+            f"# A guess at {path}. Look at it, save it as own.yaml, and give it to all that read such files:",
+            f"# lmsys-trl prepare own.yaml --sources {path} --output_dir data/own",
+            as_yaml(columns, votes),
+        ]
+        comments = [f"Not sure: {doubt}" for doubt in doubts]
     ledger = Ledger()
     try:
-        battles = list(islice(read_source(source, ledger), 3))
+        battles = list(islice(read_source(source, ledger, lenient=not has_votes), 3))
     except UserError as error:
-        return "\n".join([*lines, "It cannot be read in this way:", str(error)])
+        comments += ["It cannot be read in this way:", *str(error).splitlines()]
+        battles = []
     for battle in battles:
-        lines.append(f"{battle['id']}: {_vote_in_words(battle['vote'])}")
+        comments.append(f"{battle['id']}: {_vote_in_words(battle['vote'])}")
         for name in TURN_COLUMNS:
-            lines.append(f"  {name:10} {shorten(' | '.join(text or '' for text in battle[name]), 90)}")
-    return "\n".join([*lines, f"Columns that are not used: {', '.join(ledger.unused[source.name]) or 'none'}"])
+            comments.append(f"  {name:10} {shorten(' | '.join(text or '' for text in battle[name]), 90)}")
+    comments.append(f"Columns that are not read: {', '.join(ledger.unused.get(source.name, [])) or 'none'}")
+    return "\n".join([*lines, *(f"# {comment}" for comment in comments)])
 
 
-def _vote_in_words(vote: list[float]) -> str:
+def _vote_in_words(vote: list[float] | None) -> str:
     names = {"model_a": "for A", "model_b": "for B", "tie": "tie"}
+    if vote is None:
+        return "no vote, so it can be predicted only"
     winner = winner_of(vote)
     return names[winner] if winner and max(vote) == 1 else " ".join(f"{fraction:.2f}" for fraction in vote)
 
 
-def as_yaml(path: str, columns: dict, votes: dict) -> str:
-    """The entry of `sources` in a YAML."""
-    entry = {"path": path, "columns": columns, **({"votes": votes} if votes else {})}
-    return yaml.safe_dump({"sources": [entry]}, sort_keys=False, allow_unicode=True).rstrip()
+def as_yaml(columns: dict, votes: dict) -> str:
+    """The keys of a YAML."""
+    mapping = {"columns": columns, **({"votes": votes} if votes else {})}
+    return yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True).rstrip()
 
 
 def _paths(row: dict, before: str = "", depth: int = 0) -> Iterator[str]:

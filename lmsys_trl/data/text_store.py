@@ -20,6 +20,7 @@ from .dedup import VOTE_COLUMNS, item_key, prompt_key
 from .rows import digest
 from .schema import BATTLE_FEATURES, PREPARED_FEATURES
 
+RECORD_FILE, REMOVED_FILE = "prepare.json", "removed.parquet"  # in the folder of a data set
 CHUNK = 1000  # battles whose texts are in memory at a time
 TEXT_COLUMNS = ("source", "language", "model_a", "model_b", "prompt", "response_a", "response_b")
 TEXT_SCHEMA = pa.schema(
@@ -31,22 +32,18 @@ REMOVED_SCHEMA = pa.schema(
 
 
 @contextmanager
-def replaced_folder(folder: Path, mark: str) -> Iterator[Path]:
+def replaced_folder(folder: Path) -> Iterator[Path]:
     """
-    Replace a folder by a new one when that is complete. If anything fails, the old one is as it was.
+    Replace the folder of a data set by a new one when that is complete. If anything fails, the old one is as it was.
 
-    Args:
-        folder (`Path`): The folder.
-        mark (`str`): A file that identifies folders of this kind. Others are not replaced.
+    Raises:
+        UserError: If the folder holds anything that `lmsys-trl prepare` did not write.
     """
     folder = folder.resolve()
     new, old = (folder.with_name(f".{folder.name}.{state}") for state in ("new", "old"))
     if old.exists() and not folder.exists():
         old.rename(folder)  # killed between the two renames below
-    if folder.exists() and not (folder / mark).is_file():
-        raise UserError(
-            f"output_dir: {folder.name} exists and is not a data set made by prepare, so it is not replaced"
-        )
+    _refuse_foreign_files(folder)
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
     new.mkdir(parents=True)
@@ -59,6 +56,28 @@ def replaced_folder(folder: Path, mark: str) -> Iterator[Path]:
         folder.rename(old)
     new.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_foreign_files(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir() or not (folder / RECORD_FILE).is_file():
+        raise UserError(
+            f"output_dir: {folder.name} exists and is not a data set made by prepare, so it is not replaced"
+        )
+    recorded = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))["sha256"]
+    written = {RECORD_FILE, "README.md", REMOVED_FILE, *recorded}
+    foreign = [
+        name
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in written
+        if not name.startswith(("plots/", "contamination/", ".cache/"))
+    ]
+    if foreign:
+        raise UserError(
+            f"output_dir: {folder.name} holds {', '.join(foreign[:3])}, which prepare did not write. Move it, or "
+            "choose another output_dir"
+        )
 
 
 def write_arrow(battles: Iterable[dict], path: Path, schema: pa.Schema = BATTLE_FEATURES.arrow_schema) -> int:

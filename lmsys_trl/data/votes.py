@@ -27,7 +27,8 @@ def read_winner(cell, column: str, meanings: Mapping[str, Meaning], row: dict, r
         DroppedRow: If the value means "drop".
         RowError: If it means nothing.
     """
-    meaning = meanings.get(vote_key(cell))
+    meaning = meanings.get(key := vote_key(cell))
+    reading.met.add(key)
     if meaning is None and isinstance(cell, (list, str)):
         meaning = _fractions_in(cell)
     if meaning is None and not meanings and isinstance(cell, str):

@@ -10,6 +10,8 @@ from datasets import Dataset
 from ..data.columns import TURN_COLUMNS
 from ..errors import UserError, raise_problems
 
+OTHER_FORMATS = "lmsys-trl predict reads files of other formats"
+
 
 def as_battles(battles: Dataset | pd.DataFrame | list[dict]) -> Dataset | list[dict]:
     """
@@ -20,17 +22,21 @@ def as_battles(battles: Dataset | pd.DataFrame | list[dict]) -> Dataset | list[d
     """
     if isinstance(battles, Dataset):
         _check_columns(battles.column_names)
+        if "id" not in battles.column_names:
+            raise UserError("battles: a Dataset needs a column id")
         return battles
     if isinstance(battles, pd.DataFrame):
         _check_columns(battles.columns)
         battles = battles.to_dict("records")
     if not isinstance(battles, list) or not all(isinstance(battle, Mapping) for battle in battles):
         raise UserError("battles: expected a list of dicts, a DataFrame or a Dataset")
+    for name in TURN_COLUMNS:
+        if missing := sum(name not in battle for battle in battles):
+            raise UserError(f"battles: {missing} of {len(battles)} have no {name}. {OTHER_FORMATS}")
     converted, problems = [], []
-    for battle in battles:
+    for number, battle in enumerate(battles):
         try:
-            _check_columns(battle)
-            converted.append(as_battle(battle))
+            converted.append(as_battle({"id": str(number), **battle}))
         except UserError as error:
             problems += error.problems
     raise_problems(problems)
@@ -76,6 +82,6 @@ def _is_json_list(value) -> bool:
 
 
 def _check_columns(columns) -> None:
-    missing = [name for name in ("id", *TURN_COLUMNS) if name not in columns]
+    missing = [name for name in TURN_COLUMNS if name not in columns]
     if missing:
-        raise UserError(f"battles: no {', '.join(missing)}. lmsys-trl predict reads files of other formats")
+        raise UserError(f"battles: no {', '.join(missing)}. {OTHER_FORMATS}")

@@ -13,6 +13,13 @@ from ..errors import raise_problems
 from ..predictions.table import save_predictions
 
 RECORD = "record.json"
+# What differs, in words where the record has hashes.
+NAMES = {
+    "adapter": "adapter",
+    "adapter_config": "adapter configuration",
+    "base": "base model",
+    "data": "file of battles",
+}
 
 
 def all_processes() -> PartialState:
@@ -70,10 +77,14 @@ class Shards:
 
 def _refuse_other(folder: Path, record: dict) -> None:
     path = folder / RECORD
-    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else record
-    record = json.loads(json.dumps(record))
+    if not path.exists() or not any(folder.glob("[ab][ab]-*.parquet")):
+        return  # a run that predicted nothing is not resumed
+    old, record = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(record))
+    different = [key for key in record if old.get(key) != record[key]]
+    lines = [f"{NAMES[key]}: another" if key in NAMES else f"{key}: {old.get(key)} then, {record[key]} now"
+             for key in different]  # fmt: skip
     raise_problems(
-        [f"{key}: {old.get(key)} then, {record[key]} now" for key in record if old.get(key) != record[key]],
-        f"{folder} holds shards of a prediction with another judge, other data or other settings. Give the same ones "
-        "to resume, or remove the folder:",
+        lines,
+        f"{folder} holds an unfinished prediction of something else. Give the same command as then to finish it, or "
+        "remove the folder to start anew. What differs:",
     )

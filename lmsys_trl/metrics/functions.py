@@ -21,8 +21,12 @@ def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def correct(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Whether the most probable class is the vote, as a boolean mask; arguments as for [`log_losses`]."""
-    return np.argmax(probabilities, axis=1) == labels
+    """
+    1 where the most probable class is the vote, else 0; where n classes are equally probable, 1 / n if the vote is one
+    of them. Arguments as for [`log_losses`].
+    """
+    is_largest = probabilities == probabilities.max(axis=1, keepdims=True)
+    return is_largest[np.arange(len(labels)), labels] / is_largest.sum(axis=1)
 
 
 def squared_distances(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

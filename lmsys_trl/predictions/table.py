@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..artifacts import atomic_write
 from ..battle import WINNERS
 from ..data.columns import WINNER_COLUMNS
 from ..errors import UserError, raise_problems
+from ..outputs import check_shards, shards_of
 
 PROBABILITIES = list(WINNER_COLUMNS)  # pandas selects columns by lists
 ORDERS = ("ab", "ba", "mean")
@@ -117,10 +120,25 @@ def votes_and_groups(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_output_file(path: Path, suffixes: tuple[str, ...] = (".csv", ".parquet")) -> list[str]:
-    """Problems with the name of a file that predictions are to be written to."""
+    """Problems with a file that predictions are to be written to, and with the folder for their shards."""
     if path.suffix not in suffixes:
         return [f"output_file: expected a name that ends in {' or '.join(suffixes)}, found {path}"]
-    return [f"output_file: {path} is a folder. Choose another name"] if path.is_dir() else []
+    if path.is_dir():
+        return [f"output_file: {path} is a folder. Choose another name"]
+    foreign = path.exists() and path.stat().st_size and not _is_ours(path)
+    problem = f"output_file: {path} exists and holds no predictions, so it is not replaced. Choose another name"
+    return [*([problem] if foreign else []), *check_shards(shards_of(path))]
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file has the columns of a submission or of a predictions file."""
+    try:
+        if path.suffix == ".parquet":
+            return {"id", "order", *PROBABILITIES} <= set(pq.read_schema(path).names)
+        with path.open(encoding="utf-8") as file:
+            return file.readline().strip() == ",".join(["id", *PROBABILITIES])
+    except (OSError, ValueError, pa.ArrowException):
+        return False
 
 
 def save_predictions_as(predictions: pd.DataFrame, path: Path) -> None:

@@ -126,7 +126,7 @@ def dataset_card(content: CardContent, removed: pd.DataFrame) -> str:
     return card_template("dataset_card.md").render(
         metadata=f"---\n{_metadata(content)}\n---",
         title=content.title,
-        name=config.hub_dataset_id if config.push_to_hub else content.title,
+        name=config.hub_dataset_id if config.push_to_hub else strip_local_paths(config.output_dir),
         splits=[_split_row(str(name), in_split) for name, in_split in battles.groupby("split", sort=False)],
         sources=[
             {

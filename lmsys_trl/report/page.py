@@ -17,6 +17,7 @@ from .summary import score_rows
 from .votes import JudgePredictions
 
 MAX_TEXT_LENGTH = 700  # characters of a prompt or an answer that are shown
+REPORT_FILES = ("report.html", "metrics.json", "predictions.parquet", "plots")
 NUM_SLICES = 12  # of an attribute that are shown; metrics.json has all
 
 

@@ -140,7 +140,7 @@ def annotator_agreement(votes: pd.DataFrame, finals: dict[str, np.ndarray], boot
 def high_confidence_errors(votes: pd.DataFrame, judge: JudgePredictions) -> list[dict]:
     """The `id`, `vote` and `prediction` of the wrong verdicts with the highest probability, one for each item."""
     labels, final = votes["label"].to_numpy(), judge.final
-    wrong = ~correct(final, labels)
+    wrong = correct(final, labels) == 0
     order = np.argsort(-np.where(wrong, final.max(axis=1), -1), kind="stable")[: wrong.sum()]
     items = votes["item"].iloc[order] if "item" in votes else votes.index[order]
     order = order[~pd.Series(items).duplicated().to_numpy()][:NUM_ERRORS]

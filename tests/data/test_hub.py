@@ -35,7 +35,7 @@ def split_rows(folder) -> list[dict]:
 def prepare(tmp_path, *sources, fails=False, environment, **options):
     config = {"sources": list(sources), "output_dir": "data", **options}
     (tmp_path / "x.yaml").write_text(json.dumps(config))  # JSON is YAML
-    return recipe("prepare.py", "x.yaml", cwd=tmp_path, fails=fails, **environment)
+    return recipe("prepare.py", "x.yaml", "--overwrite", cwd=tmp_path, fails=fails, **environment)
 
 
 def test_a_data_set_goes_to_the_hub_and_comes_back(hub, tmp_path, votes):

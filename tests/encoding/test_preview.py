@@ -17,6 +17,7 @@ from lmsys_trl.data.schema import BATTLE_FEATURES
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.encoding.examples import IGNORED, encode_battle, example_spans
 from lmsys_trl.encoding.preview import Tally, render_battle, visible
+from lmsys_trl.encoding.template import PROMPT_VERSION, TEMPLATES
 from lmsys_trl.errors import UserError
 from lmsys_trl.terminal import set_up_logging
 

@@ -37,7 +37,7 @@ spec.loader.exec_module(module)
 
 def prepare(folder, **config) -> pd.DataFrame:
     """Run the recipe in this process; returns all rows with their split."""
-    (folder / "x.yaml").write_text(yaml.safe_dump({"output_dir": str(folder / "data"), **config}))
+    (folder / "x.yaml").write_text(yaml.safe_dump({"output_dir": str(folder / "data"), "overwrite": True, **config}))
     set_up_logging()
     with patch.object(sys, "argv", ["prepare.py", str(folder / "x.yaml")]):
         module.main()
@@ -441,14 +441,25 @@ def test_all_bad_files_are_reported_and_the_old_data_set_stays(tmp_path):
     (tmp_path / "one.csv").write_text("id,prompt\n1,[]\n")
     before = (tmp_path / "data" / "battles" / "prepare.json").read_text()
     output = recipe(
-        "prepare.py", "--sources", "one.csv", "two.csv", "--output_dir", "data/battles", cwd=tmp_path, fails=True
+        "prepare.py",
+        "--sources",
+        "one.csv",
+        "two.csv",
+        "--output_dir",
+        "data/battles",
+        "--overwrite",
+        cwd=tmp_path,
+        fails=True,
     )
     assert "one.csv: not a file of battles" in output and "two.csv: there is no such file" in output
     assert "Traceback" not in output
     assert (tmp_path / "data" / "battles" / "prepare.json").read_text() == before
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["battles"]
-    output = recipe("prepare.py", "--sources", "one.csv", "--output_dir", ".", cwd=tmp_path, fails=True)
-    assert "is not a data set made by prepare" in output
+    output = recipe("prepare.py", "--sources", "data", "--output_dir", ".", cwd=tmp_path, fails=True)
+    assert ".: holds data, which is read" in output
+    (tmp_path / "thesis").mkdir()
+    output = recipe("prepare.py", "--sources", "one.csv", "--output_dir", "thesis", cwd=tmp_path, fails=True)
+    assert "thesis exists and is not a data set made by prepare" in output
 
 
 def test_a_killed_run_leaves_the_old_data_set_as_it_was(tmp_path):
@@ -456,7 +467,15 @@ def test_a_killed_run_leaves_the_old_data_set_as_it_was(tmp_path):
     write_votes(tmp_path / "more.csv", many("two", 20_000))
     recipe("prepare.py", "--sources", "votes.csv", "--output_dir", "data", cwd=tmp_path)
     before = {path: path.read_bytes() for path in sorted((tmp_path / "data").rglob("*")) if path.is_file()}
-    command = [sys.executable, REPOSITORY / "recipes" / "prepare.py", "--sources", "more.csv", "--output_dir", "data"]
+    command = [
+        sys.executable,
+        REPOSITORY / "recipes" / "prepare.py",
+        "--sources",
+        "more.csv",
+        "--output_dir",
+        "data",
+        "--overwrite",
+    ]
     for wait_for in ("texts.arrow", "battles"):
         process = subprocess.Popen(
             [str(word) for word in command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -467,9 +486,9 @@ def test_a_killed_run_leaves_the_old_data_set_as_it_was(tmp_path):
         assert process.wait() == -signal.SIGKILL
         assert before == {path: path.read_bytes() for path in sorted((tmp_path / "data").rglob("*")) if path.is_file()}
     shutil.move(tmp_path / "data", tmp_path / ".data.old")  # as if it had been killed between the last two renames
-    recipe("prepare.py", "--sources", "nowhere.csv", "--output_dir", "data", cwd=tmp_path, fails=True)
+    recipe("prepare.py", "--sources", "nowhere.csv", "--output_dir", "data", "--overwrite", cwd=tmp_path, fails=True)
     assert before == {path: path.read_bytes() for path in sorted((tmp_path / "data").rglob("*")) if path.is_file()}
-    recipe("prepare.py", "--sources", "more.csv", "--output_dir", "data", cwd=tmp_path)
+    recipe("prepare.py", "--sources", "more.csv", "--output_dir", "data", "--overwrite", cwd=tmp_path)
     assert len(pd.read_parquet(tmp_path / "data" / "battles")) == 20_000
     assert {path.name for path in tmp_path.iterdir()} == {"data", "votes.csv", "more.csv"}
 
