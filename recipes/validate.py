@@ -35,6 +35,10 @@ class ValidateConfig:
     known_probabilities: str | None = field(
         default=None, metadata={"help": "A CSV with the probabilities that the votes were drawn from."}
     )
+    attack: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Also write for the judge: names of attacks on the answer that loses, or all."},
+    )
     overwrite: bool = field(
         default=False, metadata={"help": "Replace a report in output_dir that was made with another configuration."}
     )
@@ -53,6 +57,7 @@ def main():
     from lmsys_trl.outputs import check_shards, claim_with_shards, refuse_foreign, refuse_other_configuration
     from lmsys_trl.predictions.baselines import baseline_predictions
     from lmsys_trl.predictions.features import load_features
+    from lmsys_trl.report.attacks import attack_judges, attack_lines, check_attacks
     from lmsys_trl.report.figures import report_figures
     from lmsys_trl.report.judges import (
         common_training,
@@ -63,7 +68,7 @@ def main():
     )
     from lmsys_trl.report.page import REPORT_FILES, write_report
     from lmsys_trl.report.slices import battle_attributes
-    from lmsys_trl.report.summary import format_summary
+    from lmsys_trl.report.summary import behind_baselines, format_summary
     from lmsys_trl.report.votes import (
         baseline_features,
         judge_predictions,
@@ -77,7 +82,9 @@ def main():
         problems.append("adapter or predictions: missing. Name the judges to validate")
     processes, output_dir, made = all_processes(), Path(config.output_dir), provenance(given)
     shards = output_dir / "predictions.shards"
-    raise_problems([*problems, *check_shards(shards)])
+    if config.attack and not config.adapter:
+        problems.append("attack: needs adapter, since attacked battles are predicted anew")
+    raise_problems([*problems, *check_attacks(config.attack), *check_shards(shards)])
     refuse_foreign(output_dir, REPORT_FILES, ("metrics.json", shards.name), "a report")
     if not config.overwrite:
         refuse_other_configuration(output_dir / "metrics.json", made["configuration"], "report")
@@ -101,6 +108,8 @@ def main():
         figures = report_figures(votes, judges, baselines, attributes, known)
         for name, judge in figures["judges"].items():
             judge["num_battles_with_a_training_prompt"] = num_training_prompts(features, training.get(name))
+        if config.attack:
+            figures["attacks"] = attack_judges(config.attack, adapters, battles, tables, base_model, inference, shards)
         record = {
             "battles": strip_local_paths(battles_config.test_file or battles_config.dataset_name),
             "baselines_fitted": fitted_on,
@@ -109,8 +118,10 @@ def main():
         }
         write_report(output_dir, figures, record, votes, judges, tables | files, battles, known)
         logger.info("\n%s", format_summary(figures))
+        for line in attack_lines(figures.get("attacks", {})):
+            logger.info(line)
         logger.info("The report is %s", output_dir / "report.html")
-        if len(judges) == len(config.adapter) == 1:
+        if len(judges) == len(config.adapter) == 1 and not behind_baselines(figures):
             suggest_next(
                 "push", "--adapter", config.adapter[0], "--hub_model_id", "owner/name", "--report", output_dir
             )

@@ -10,7 +10,7 @@ from ..battle import WINNERS
 from ..data.columns import TURN_COLUMNS
 from ..errors import UserError
 from .template import LETTERS, PROMPT_VERSION, TEMPLATES
-from .tokens import PromptIds, Turn, header_ids, prompt_ids, tokenize, tokenize_turns, turn_texts
+from .tokens import PromptIds, Turn, header_ids, most_characters, prompt_ids, tokenize, tokenize_turns, turn_texts
 from .turns import Lengths, fit_turns
 
 IGNORED = -100  # the label of tokens that are not scored
@@ -121,7 +121,8 @@ def battles_to_conversations(
     """
     fixed, template = prompt_ids(tokenizer, PROMPT_VERSION), TEMPLATES[PROMPT_VERSION]
     room = _room(fixed, max_length)
-    written = [turn_texts(battle, PROMPT_VERSION) for battle in battles]
+    max_characters = most_characters(tokenizer, room)
+    written = [turn_texts(battle, PROMPT_VERSION, max_characters) for battle in battles]
     texts = list(dict.fromkeys(text for turns in written for turn in turns for text in turn))
     offsets = dict(zip(texts, tokenize(texts, tokenizer, return_offsets_mapping=True)["offset_mapping"], strict=True))
     converted = []

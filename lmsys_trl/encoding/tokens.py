@@ -59,9 +59,9 @@ def _code_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     )
 
 
-def turn_texts(battle: dict, version: str) -> list[tuple[str, ...]]:
+def turn_texts(battle: dict, version: str, max_characters: int) -> list[tuple[str, ...]]:
     """
-    The three texts of each turn, as they are written in the prompt.
+    The three texts of each turn, as they are written in the prompt, without what no example can hold.
 
     Raises:
         UserError: If the numbers of turns differ.
@@ -73,7 +73,20 @@ def turn_texts(battle: dict, version: str) -> list[tuple[str, ...]]:
             f"and {len(columns[2])} turns; all must have the same number"
         )
     write = TEMPLATES[version].turn_text
-    return [tuple(write(text) for text in turn) for turn in zip(*columns, strict=True)]
+    return [
+        tuple(write(text and text[:max_characters])[:max_characters] for text in turn)
+        for turn in zip(*columns, strict=True)
+    ]
+
+
+def most_characters(tokenizer: PreTrainedTokenizerBase, room: int) -> int:
+    """Characters of which `room` tokens are certain: a text of many megabytes is not tokenized as a whole."""
+    return (max(room, 0) + 1) * _longest_token(tokenizer)
+
+
+@lru_cache(maxsize=16)
+def _longest_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    return max(map(len, tokenizer.get_vocab()))
 
 
 def tokenize_turns(
@@ -93,7 +106,8 @@ def tokenize_turns(
     Returns:
         `list[list[Turn]]`: The turns of each battle.
     """
-    texts = [turn_texts(battle, version) for battle in battles]
+    max_characters = most_characters(tokenizer, room)
+    texts = [turn_texts(battle, version, max_characters) for battle in battles]
     if version == CODE_VERSION:
         return _tokenize_joined(texts, tokenizer, room)
     unique = list(dict.fromkeys(text for turns in texts for turn in turns for text in turn))

@@ -20,6 +20,12 @@ def score_rows(figures: dict) -> dict[str, dict]:
     return rows
 
 
+def behind_baselines(figures: dict) -> list[str]:
+    """The judges that have a higher log loss than a baseline."""
+    lowest = min((scores["log_loss"]["value"] for scores in figures["baselines"].values()), default=float("inf"))
+    return [name for name, judge in figures["judges"].items() if judge["log_loss"]["value"] > lowest]
+
+
 def format_summary(figures: dict) -> str:
     """The most important figures as a table and sentences."""
     rows = score_rows(figures)
@@ -28,6 +34,8 @@ def format_summary(figures: dict) -> str:
     for name, scores in rows.items():
         log_loss, accuracy, brier, ece = (scores[k]["value"] for k in ("log_loss", "accuracy", "brier_score", "ece"))
         lines.append(f"{name:{width}} {log_loss:9.4f} {accuracy:9.1%} {brier:12.4f} {ece:6.3f}")
+    for name in behind_baselines(figures):
+        lines.append(f"{name} has a higher log loss than a baseline: it predicts these votes worse than that does")
     for name, judge in figures["judges"].items():
         prefix = f"{name}: " if len(figures["judges"]) > 1 else ""
         if judge["position"]:

@@ -260,6 +260,24 @@ def test_real_votes_are_not_escaped(assets):
                 assert ours.turn_text(text) == theirs.turn_text(text) or not text
 
 
+def test_a_text_of_megabytes_is_not_tokenized_as_a_whole(real_tokenizer):
+    battle = {"prompt": ["p"], "response_a": ["word " * 10**6], "response_b": ["b"], "vote": None}
+    seen = []
+
+    class Counting:
+        def __getattr__(self, name):
+            return getattr(real_tokenizer, name)
+
+        def __call__(self, texts, **options):
+            seen.extend([texts] if isinstance(texts, str) else texts)
+            return real_tokenizer(texts, **options)
+
+    (example,) = encode_battle(battle, Counting(), 300)
+    assert len(example["input_ids"]) == 298 and max(map(len, seen)) < 10**5
+    short = {**battle, "response_a": ["word " * 2000]}
+    assert encode_battle(short, real_tokenizer, 300) == [example]
+
+
 def test_no_battles(tokenizer):
     assert encode_battles([], tokenizer, 700) == battles_to_conversations([], tokenizer, 700) == []
 
