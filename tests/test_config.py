@@ -98,6 +98,15 @@ def test_a_file_that_is_no_yaml(tmp_path):
         parse(tmp_path / "x.yaml")
 
 
+def test_yaml_aliases_are_refused(tmp_path):
+    """Nine lines can hold a billion values."""
+    laughs = "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+    path = tmp_path / "laughs.yaml"
+    path.write_text(f"a: &a [ha]\n{laughs}")
+    with pytest.raises(ValueError, match=r"aliases \(\*name\) are not read"):
+        parse_config(Config, argv=[str(path)])
+
+
 def test_help(capsys):
     with pytest.raises(SystemExit) as caught:
         parse("--help")

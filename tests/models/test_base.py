@@ -1,10 +1,14 @@
 """Base models by name: relative to the working directory, and beside the package in a checkout."""
 
+import json
+
 import pytest
+from helpers.models import build_base
 
 from lmsys_trl import config
+from lmsys_trl.encoding.tokenizer import load_tokenizer
 from lmsys_trl.models import base as bases
-from lmsys_trl.models.base import find_base_of, find_local_base, hub_id, resolve_base, weights_fingerprint
+from lmsys_trl.models.base import find_base_of, find_local_base, hub_id, load_base, resolve_base, weights_fingerprint
 
 
 @pytest.fixture
@@ -43,3 +47,16 @@ def test_the_weights_are_found_in_both_models_folders(checkout, base, tmp_path):
     assert find_base_of({"id": None, "fingerprint": fingerprint}).name == "own"
     with pytest.raises(ValueError, match="no folder in models/ has the base model's weights .* --model_name_or_path"):
         find_base_of({"id": None, "fingerprint": "0" * 64})
+
+
+def test_other_code_is_never_run(tmp_path):
+    """A model's folder may name code of its own for its classes."""
+    base = build_base(tmp_path / "base")
+    (base / "harm.py").write_text(f"open({str(tmp_path / 'harm')!r}, 'w').close()\n")
+    for name, classes in (("config.json", ("AutoModelForCausalLM", "AutoConfig")), ("tokenizer_config.json", ())):
+        content = json.loads((base / name).read_text())
+        content["auto_map"] = dict.fromkeys(classes, "harm.Harm") or {"AutoTokenizer": ["harm.Harm"] * 2}
+        (base / name).write_text(json.dumps(content))
+    load_base(base, "float32", "eager")
+    load_tokenizer(str(base))
+    assert not (tmp_path / "harm").exists()
