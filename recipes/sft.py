@@ -71,6 +71,8 @@ def main():
             peft_config=None if adapter else lora,
             callbacks=[CheckpointCallback(settings), *pushes],
         )
+        if checkpoint:
+            logger.info("Resuming from %s", checkpoint)
         run.log_summary(given, examples, training.world_size, trainer.model)
         trainer.train(resume_from_checkpoint=checkpoint)
         run.exit_if_stopped(trainer)

@@ -30,7 +30,7 @@ class ValidateConfig:
     )
     predictions: list[str] = field(
         default_factory=list,
-        metadata={"help": "Predictions files (*.parquet) to compare, instead of adapters or with them."},
+        metadata={"help": "Predictions files (*.parquet, *.csv) to compare, instead of adapters or with them."},
     )
     known_probabilities: str | None = field(
         default=None, metadata={"help": "A CSV with the probabilities that the votes were drawn from."}
@@ -75,6 +75,7 @@ def main():
         load_votes,
         read_known_probabilities,
         read_predictions,
+        training_split,
     )
 
     problems = check_battles_config(battles_config, required=bool(config.adapter))
@@ -101,7 +102,7 @@ def main():
         judges = {name: judge_predictions(name, table, votes) for name, table in tables.items()} | judges
 
         features = baseline_features(battles, votes)
-        training = {name: load_features(folder) for name, folder in adapters.items()}
+        training = {name: load_features(folder) for name, folder in adapters.items()} or training_split(battles_config)
         baselines, fitted_on = baseline_predictions(features, common_training(list(training.values())))
         num_tokens = next(iter(judges.values())).num_tokens
         attributes = battle_attributes(votes, num_tokens, complete_lengths(battles, list(adapters.values())))
@@ -118,6 +119,7 @@ def main():
         }
         write_report(output_dir, figures, record, votes, judges, tables | files, battles, known)
         logger.info("\n%s", format_summary(figures))
+        logger.info("The baselines were %s.", fitted_on)
         for line in attack_lines(figures.get("attacks", {})):
             logger.info(line)
         logger.info("The report is %s", output_dir / "report.html")

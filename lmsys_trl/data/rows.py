@@ -122,8 +122,12 @@ def read_id(row: dict, fmt: Format) -> str | None:
     cells = [_optional(row, path) for path in as_tuple(where)]
     if not cells or any(cell is None for cell in cells):
         return None
-    name = where if isinstance(where, str) else ", ".join(where)
-    texts = [_label(cell) for cell in cells]
+    name = ", ".join(as_tuple(where))
+    # Ids go everywhere, and names of people must not.
+    texts = [
+        f"{digest(_label(cell)):016x}"[:8] if path == fmt.paths.get("annotator") else _label(cell)
+        for path, cell in zip(as_tuple(where), cells, strict=True)
+    ]
     if any(isinstance(cell, float) and abs(cell) >= 2**53 for cell in cells):
         raise RowError(f"column {name}: a number that has lost its last digits. Write ids as text")
     if not all(text.strip() for text in texts) or any(replace_surrogates(text)[1] for text in texts):

@@ -13,7 +13,7 @@ from ..errors import UserError
 from .columns import TURN_COLUMNS, BlankVote, DroppedRow, Reading, RowError
 from .downloads import download
 from .files import READ_ERRORS, DataFile, find_files, read_rows
-from .formats import OWN_COLUMNS, Format, find_format, mapped_format
+from .formats import OWN_COLUMNS, Format, as_tuple, find_format, mapped_format
 from .rows import ballots, kept_text, read_id, to_battle
 from .source import Source
 from .texts import lists_of_turns
@@ -100,7 +100,9 @@ def read_source(
                     num_made_ids[battle["id"]] += 1
                     battle["id"] += f"-{num_made_ids[battle['id']]}"
                 if any(battle["id"] in seen for battle in battles):
-                    raise RowError(f"column {fmt.paths.get('id', 'id')}: an earlier row has the same id")
+                    raise RowError(
+                        f"column {', '.join(as_tuple(fmt.paths.get('id', 'id')))}: an earlier row has the same id"
+                    )
             except DroppedRow as error:
                 ledger.remove(source.name, number, row_id, error.reason, row)
             except BlankVote as error:
@@ -128,7 +130,10 @@ def read_source(
         shown = [f"{_and_others(rows)}, {error}" for error, rows in list(errors.items())[:NUM_ERRORS_SHOWN]]
         if num_left := num_errors - sum(map(len, list(errors.values())[:NUM_ERRORS_SHOWN])):
             shown.append(f"and {num_left} more")
-        raise UserError(shown, f"{source.path}: {num_errors} error{'s' * (num_errors > 1)} in {num_rows} rows:")
+        hint = (
+            "" if max_broken_fraction else ". lmsys-trl prepare removes such rows and makes a data set of the others"
+        )
+        raise UserError(shown, f"{source.path}: {num_errors} error{'s' * (num_errors > 1)} in {num_rows} rows{hint}:")
     if not num_rows and not lenient:
         raise UserError(f"{source.path}: has no rows")
 

@@ -32,7 +32,7 @@ def baseline_predictions(table: pd.DataFrame, training: pd.DataFrame | None) -> 
         fits["logistic_regression"] = _logistic_regression
     if training is not None:
         predictions |= {name: fit(training, table) for name, fit in fits.items()}
-        return predictions, f"fitted on the judge's {len(training)} training votes"
+        return predictions, f"fitted on the {len(training)} training votes"
     num_folds = min(5, table["group"].nunique())
     for name, fit in fits.items():
         predictions[name] = uniform.copy()

@@ -44,17 +44,18 @@ def best_order(predictions: pd.DataFrame) -> str:
 
 def load_predictions(path: str | Path) -> pd.DataFrame:
     """
-    Read a predictions file. What it says of the judge is in the table's `attrs["judge"]`.
+    Read a predictions file, or a CSV with `id` and the three probabilities, of any judge. What a file says of the
+    judge is in the table's `attrs["judge"]`.
 
     Raises:
-        UserError: If there is none, if it is not a parquet file, if columns are missing, or if a row is not a
+        UserError: If there is none, if it is neither parquet nor CSV, if columns are missing, or if a row is not a
             prediction.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"predictions {path}: there is no such file. lmsys-trl predict makes it, as *.parquet")
     try:
-        table = pd.read_parquet(path)
+        table = _read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
         table = table.astype({name: dtype for name, dtype in PREDICTION_COLUMNS.items() if name in table})
     except (OSError, ValueError) as error:
         raise UserError(f"predictions {path}: not a predictions file, or damaged: {error}") from error
@@ -65,6 +66,12 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
     problems = table_problems(table) if len(table) else ["there are none in it"]
     raise_problems([f"predictions {path}: {problem}" for problem in problems])
     return table
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """A submission as a table of predictions in the order given, without votes."""
+    table = pd.read_csv(path, dtype={"id": "string"})
+    return table if "order" in table else table.assign(order="ab", winner=None, num_tokens=0)
 
 
 def table_problems(table: pd.DataFrame) -> list[str]:

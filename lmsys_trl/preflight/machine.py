@@ -23,8 +23,8 @@ def check_machine(model: ModelConfig, training: TrainingConfig) -> list[str]:
             continue
         try:
             INTEGRATION_TO_CALLBACK[name]()
-        except (RuntimeError, ImportError) as error:  # says which package is missing
-            problems.append(f"report_to: {error}")
+        except (RuntimeError, ImportError):
+            problems.append(f"report_to: the package of {name} is missing. Install it: pip install {name}")
     attention = model.attn_implementation or ""
     if "flash" in attention:
         package = FLASH_PACKAGES.get(attention)

@@ -69,7 +69,7 @@ def check_recipe(
         notes.append("examples: not checked, there is no tokenizer on this machine. Name its folder with --tokenizer")
         return notes, problems
     example, found = check_examples(folder, judge.pad_token, base, lengths, judge.prompt_version)
-    return [*notes, f"examples: {example or 'none'}"], problems + found
+    return [*notes, f"examples: {example or 'not checked, because of a problem below'}"], problems + found
 
 
 def find_model_config(name: str, base_model_id: str | None, revision: str | None) -> tuple[PreTrainedConfig, str]:

@@ -183,7 +183,9 @@ def _describe_split(battles: pd.DataFrame, config: PrepareConfig) -> str:
     if config.validation_ids:
         sentences.append("Validation was given as a list of ids; the other battles of its groups were removed.")
     else:
-        sentences.append("A, B and tie win the same fractions of the battles in both splits.")
+        sentences.append(
+            "A, B and tie win about the same fractions of the battles in both splits, as far as groups allow."
+        )
     if config.validation_sources:
         sentences.append(f"Validation has battles of {', '.join(config.validation_sources)} only.")
     if config.num_folds:

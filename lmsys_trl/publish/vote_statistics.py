@@ -17,6 +17,7 @@ NUM_SAMPLED = 2000  # battles whose texts are looked at
 MAX_ITEMS = 2000  # with several votes
 MAX_VOTES = 30  # on one item
 MAX_ANNOTATORS = 20
+MIN_COUNTED = 10  # votes, below which a fraction says nothing
 NUM_RESAMPLES = 200
 FORMATTING = ("list_items_difference", "headings_and_bold_difference", "code_difference")
 
@@ -105,7 +106,7 @@ def _favors(battles: pd.DataFrame, texts: pa.Table) -> dict[str, dict]:
         ("more formatted", features[list(FORMATTING)].sum(axis=1).to_numpy()),
     ):
         mask = _is_decided(votes) & (votes.argmax(axis=1) < 2) & (difference != 0)
-        if mask.any():
+        if mask.sum() >= MIN_COUNTED:
             wins = bootstrap.mean((np.sign(difference) == won).astype(float), mask)
             favors[name] = wins | {"battles": int(mask.sum())}
     return favors

@@ -1,5 +1,6 @@
 """The scores of a report as rows and as text for the terminal."""
 
+MIN_GROUPS = 10
 ORDERS = {"ab": "order as given", "ba": "answers swapped", "mean": "mean of both orders"}
 
 
@@ -34,6 +35,8 @@ def format_summary(figures: dict) -> str:
     for name, scores in rows.items():
         log_loss, accuracy, brier, ece = (scores[k]["value"] for k in ("log_loss", "accuracy", "brier_score", "ece"))
         lines.append(f"{name:{width}} {log_loss:9.4f} {accuracy:9.1%} {brier:12.4f} {ece:6.3f}")
+    if figures["num_groups"] < MIN_GROUPS:
+        lines.append(f"only {figures['num_groups']} groups of prompts: intervals and cross-fitted figures say little")
     for name in behind_baselines(figures):
         lines.append(f"{name} has a higher log loss than a baseline: it predicts these votes worse than that does")
     for name, judge in figures["judges"].items():

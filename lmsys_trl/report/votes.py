@@ -8,6 +8,7 @@ import pandas as pd
 from ..artifacts import file_fingerprint, strip_local_paths
 from ..battle import WINNERS, prompt_group, winner_of
 from ..data.config import BattlesConfig
+from ..data.dataset import load_battles
 from ..data.dedup import item_key
 from ..data.inputs import labelled_battles
 from ..errors import UserError, raise_problems
@@ -111,6 +112,14 @@ def baseline_features(battles: list[dict], votes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"winner": np.array(WINNERS)[votes["label"]], "group": votes["group"].to_numpy()})
 
 
+def training_split(config: BattlesConfig) -> dict[str, pd.DataFrame | None]:
+    """The features of the data set whose validation split is looked at, as those of a judge; nothing of a file."""
+    if config.dataset_name is None:
+        return {}
+    train = load_battles(config.dataset_name)["train"]
+    return {"": features_table(b for b in train if b["swapped_from"] is None and winner_of(b["vote"]) is not None)}
+
+
 def read_known_probabilities(path: str | None, ids: pd.Index) -> np.ndarray | None:
     """
     The probabilities that votes were drawn from, of shape `(battles, 3)`.
@@ -185,7 +194,10 @@ def judge_predictions(name: str, predictions: pd.DataFrame, votes: pd.DataFrame)
     known = labelled[labelled["winner"].notna() & labelled["id"].isin(votes.index)]
     other = known[known["winner"].map(WINNERS.index).to_numpy() != votes["label"].reindex(known["id"]).to_numpy()]
     if len(other):
-        problems.append(f"{other['id'].nunique()} battles have another vote, the first with id {other['id'].iloc[0]}")
+        problems.append(
+            f"{other['id'].nunique()} battles have another vote than the file of battles, the first with id "
+            f"{other['id'].iloc[0]}"
+        )
     values = labelled[PROBABILITIES].to_numpy()
     invalid = labelled[~is_distribution(values)]
     if len(invalid):

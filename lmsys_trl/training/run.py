@@ -210,9 +210,9 @@ def log_summary(given: dict, examples: dict[str, Dataset], num_processes: int, m
 
 
 def exit_if_stopped(trainer: JudgeTrainer) -> None:
-    """Exit with 143 if SIGTERM has ended the training."""
+    """Exit with 143 if SIGTERM or Ctrl-C has ended the training."""
     if trainer.state.global_step < trainer.state.max_steps:
-        logger.info("Stopped by SIGTERM after a complete step, which is saved. The same command resumes from there.")
+        logger.info("Stopped after a complete step, which is saved. The same command resumes from there.")
         sys.exit(128 + signal.SIGTERM)
 
 
@@ -244,7 +244,15 @@ def save_judge(
 
 def log_validation_loss(trainer: JudgeTrainer) -> None:
     """Predict the validation battles once at the end of training, unless the Trainer has evaluated them on its way."""
-    if trainer.eval_dataset is None or trainer.args.eval_strategy != "no":
+    if trainer.eval_dataset is None:
+        return
+    if trainer.args.eval_strategy != "no":
+        evaluated = [entry for entry in trainer.state.log_history if "eval_log_loss" in entry]
+        if evaluated:
+            logger.info("validation: log loss %.4f, accuracy %.1f%% at step %d", evaluated[-1]["eval_log_loss"],
+                        100 * evaluated[-1]["eval_accuracy"], evaluated[-1]["step"])  # fmt: skip
+        if trainer.state.best_model_checkpoint:
+            logger.info("The judge is that of %s", Path(trainer.state.best_model_checkpoint).name)
         return
     # A batch that fits in training fits here. `evaluate` would log to trackers that have closed their run.
     trainer.args.per_device_eval_batch_size = trainer.args.per_device_train_batch_size

@@ -62,7 +62,7 @@ class JudgeTrainer(SFTTrainer):
                     parameter.data = loaded.get(name, parameter.data).to(parameter.device, torch.float32)
         letters = letter_ids(processing_class)
         self.letters = [letters[winner] for winner in WINNERS]
-        self.add_callback(_StopOnSigterm())
+        self.add_callback(_StopOnSignal())
         self._start_counting()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -138,16 +138,23 @@ class JudgeTrainer(SFTTrainer):
         self._num_padded_tokens += attention_mask.numel()
 
 
-class _StopOnSigterm(TrainerCallback):
-    """After SIGTERM the step ends and is saved, and training stops, in all processes after the same step."""
+class _StopOnSignal(TrainerCallback):
+    """
+    After SIGTERM or Ctrl-C the step ends and is saved, and training stops, in all processes after the same step. A
+    second Ctrl-C ends it at once.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self):
         self.is_requested = False
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.previous_handler = signal.signal(signal.SIGTERM, self._request)
+        self.previous = {number: signal.signal(number, self._request) for number in self.SIGNALS}
 
-    def _request(self, *_):
+    def _request(self, number, frame):
+        if self.is_requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
         self.is_requested = True
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -158,7 +165,8 @@ class _StopOnSigterm(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
     def on_train_end(self, args, state, control, **kwargs):
-        signal.signal(signal.SIGTERM, self.previous_handler)
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
 
 
 def _letter_metrics(predictions) -> dict[str, float]:

@@ -79,7 +79,7 @@ LAYOUTS = {
     "mt_bench": (
         {"question_id": 81, "model_a": "x", "model_b": "y", "winner": "model_b", "judge": "expert_0", "turn": 1,
          "conversation_a": messages("p", "a", "q", "c"), "conversation_b": messages("p", "b", "q", "d")},
-        [(["p"], ["a"], ["b"], B, {"id": "81-x-y-expert_0-1", "annotator": "expert_0"})],
+        [(["p"], ["a"], ["b"], B, {"id": "81-x-y-df79a420-1", "annotator": "expert_0"})],
     ),
     "label_studio": (
         {"id": 3, "data": {"prompt": "p", "answer1": "a", "answer2": "b"}, "annotations": [

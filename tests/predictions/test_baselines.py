@@ -10,7 +10,7 @@ from lmsys_trl.predictions.features import battle_features, features_table, load
 def test_baselines_on_the_judges_training_votes():
     training, table = features_table(make_battles(400, seed=1)), features_table(make_battles(300, seed=2))
     predictions, fitted_on = baseline_predictions(table, training)
-    assert fitted_on == "fitted on the judge's 400 training votes"
+    assert fitted_on == "fitted on the 400 training votes"
     labels = np.array([["model_a", "model_b", "tie"].index(winner) for winner in table["winner"]])
     losses = {name: score(probabilities, labels)["log_loss"] for name, probabilities in predictions.items()}
     assert losses["uniform"] == pytest.approx(np.log(3))

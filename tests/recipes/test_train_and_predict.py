@@ -164,7 +164,7 @@ def test_validation_report(project):
     assert metrics["num_battles"] == 7 and judge["orders"].keys() == {"ab", "ba", "mean"}
     assert metrics["baselines"].keys() == {"uniform", "class_prior", "logistic_regression"}
     assert metrics["baselines"]["uniform"]["log_loss"]["value"] == pytest.approx(np.log(3))
-    assert "fitted on the judge's" in metrics["baselines_fitted"]
+    assert "training votes" in metrics["baselines_fitted"]
 
     predictions = pd.read_parquet(project / "reports" / "judge" / "predictions.parquet")
     for order in ("ab", "mean"):
@@ -299,7 +299,7 @@ def test_sigterm_ends_the_step_and_saves(project):
     arguments = [*TINY, "--per_device_train_batch_size", "2", "--save_steps", "3"]
     start = sft_command(project, *arguments, "--output_dir", "runs/stopped")
     status, output = stop_when_saving(start, project / "runs" / "stopped", signal.SIGTERM, 0.05)
-    assert status == 128 + signal.SIGTERM and "Stopped by SIGTERM after a complete step" in output
+    assert status == 128 + signal.SIGTERM and "Stopped after a complete step" in output
     assert not (project / "runs" / "stopped" / "judge.json").exists()
     last = max(
         int(path.parent.name[11:]) for path in (project / "runs" / "stopped").glob("checkpoint-*/manifest.json")
