@@ -18,7 +18,7 @@ from .errors import UserError
 ELSEWHERE = (
     "overwrite", "output_dir", "push_to_hub", "hub_dataset_id", "hub_private_repo", "publish_despite_license",
 )  # fmt: skip
-SHARD_NAMES = re.compile(r"record\.json|battles\.arrow|(ab|ba)-\d+\.parquet|\d+|\..*\.tmp")
+SHARD_NAMES = re.compile(r"record\.json|battles\.arrow|(ab|ba)-\d+\.parquet|\d+|attack-\d+-\w+|\..*\.tmp")
 
 
 @contextmanager

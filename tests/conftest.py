@@ -25,6 +25,21 @@ settings.load_profile("tests")
 torch.set_num_threads(1)
 
 
+# The files that take longest, which two workers begin with, so that none ends alone.
+LONG = (
+    "test_train_and_predict.py",
+    "test_push.py",
+    "test_blocks.py",
+    "test_hub.py",
+    "test_validate.py",
+    "test_predict.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 def pytest_unconfigure():
     shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 

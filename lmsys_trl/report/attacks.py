@@ -1,7 +1,6 @@
 """What a text does to a judge that it is written for: attacks on the answer that loses, beside harmless text."""
 
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +75,7 @@ def attack_judges(
     """
     chosen = list(ATTACKS) if "all" in names else names
     attacked: dict[str, dict[str, dict]] = {}
-    folders = (folder / str(number) for number in count(len(adapters)))
-    for name, adapter in adapters.items():
+    for number, (name, adapter) in enumerate(adapters.items()):
         judge = Judge.from_pretrained(adapter, base_model.model_name_or_path, precision_overrides(inference))
         before = tables[name].query("order == 'ab'").set_index("id").loc[[battle["id"] for battle in battles]]
         losers = np.where(before[PROBABILITIES[0]] < before[PROBABILITIES[1]], 0, 1)
@@ -93,7 +91,7 @@ def attack_judges(
                 after = judge.predict_dataset(
                     Dataset.from_list(versions),
                     max_tokens_per_batch=inference.max_tokens_per_batch,
-                    folder=next(folders),
+                    folder=folder / f"attack-{number}-{attack.replace(' ', '_')}{suffix}",
                     progress=True,
                 )
                 p, q = (_own_first(table[PROBABILITIES].to_numpy(), losers) for table in (before, after))

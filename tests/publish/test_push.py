@@ -8,6 +8,7 @@ import sys
 import pytest
 from helpers.hub_server import Fault, LoopbackHub
 from helpers.models import build_base
+from helpers.recipe_server import REPOSITORY, RecipeServer
 from helpers.run import recipe, run
 from helpers.votes import write_votes
 from huggingface_hub import ModelCard
@@ -323,6 +324,7 @@ def test_what_is_not_a_judge_or_not_a_report(hub, judge, report, tmp_path):
     leak = shutil.copytree(judge, tmp_path / "leak")
     settings = json.loads((judge / "judge.json").read_text())
     (leak / "judge.json").write_text(json.dumps(settings | {"command": "HF_TOKEN=hf_writer sft.py"}))
+    server = RecipeServer(tmp_path, **hub.environment(tmp_path / "home"))
     for adapter, report, message in (
         ("judge", "report", "report: its metrics.json has version 1, expected 3"),
         ("judge", "two", "report: it compares runs|judge, other"),
@@ -331,7 +333,8 @@ def test_what_is_not_a_judge_or_not_a_report(hub, judge, report, tmp_path):
         ("leak", "two", "holds your Hub token, and is not pushed"),
     ):
         (tmp_path / "two" / "metrics.json").write_text(json.dumps(metrics if adapter == "leak" else two))
-        output = recipe("push.py", "--adapter", adapter, "--hub_model_id", "owner/judge", "--report", report,
-                        cwd=tmp_path, fails=True, **hub.environment(tmp_path / "home"))  # fmt: skip
-        assert message in output and "Traceback" not in output and "hf_writer" not in output
+        words = ["--adapter", adapter, "--hub_model_id", "owner/judge", "--report", report]
+        status, output = server.run_script(REPOSITORY / "recipes" / "push.py", words, tmp_path)
+        assert status == 1 and message in output and "Traceback" not in output and "hf_writer" not in output
+    server.stop()
     assert not hub.repos and not hub.requests
