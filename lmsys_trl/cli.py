@@ -75,7 +75,7 @@ def run_verb(verb: str, words: list[str]) -> None:
     if verb in LAUNCHED:
         config, words = _pop_option(words, "accelerate_config")
         # quiet: a recipe has said what is wrong, and accelerate's traceback would hide it.
-        launcher = ["-m", "accelerate.commands.launch", "--quiet", "--config_file", str(accelerate_config(config))]
+        launcher = ["-m", "lmsys_trl.launch", "--quiet", "--config_file", str(accelerate_config(config))]
     classes = runpy.run_path(str(script), run_name="recipe")["CONFIGS"]
     if "--help" in words or "-h" in words:
         print(render_help(script, classes, everything="all" in words))

@@ -66,7 +66,7 @@ def run_recipe(main: Callable[[], None]) -> None:
     """
     set_up_logging()
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)  # training has a handler of its own
+        signal.signal(signal.SIGTERM, _terminate)  # training has handlers of its own
         _end_with_launcher()
     name = Path(sys.argv[0]).name
     try:

@@ -34,6 +34,7 @@ def main():
     # Imported now: what takes seconds must not delay --help and the report of a typo.
     from lmsys_trl.artifacts import file_fingerprint
     from lmsys_trl.models.adapter import JUDGE_FILE
+    from lmsys_trl.models.adapter_weights import weights_file
     from lmsys_trl.models.judge_file import JudgeFile
     from lmsys_trl.predictions.calibration import fit_calibrations, refuse_calibrated
     from lmsys_trl.predictions.table import load_predictions
@@ -45,7 +46,7 @@ def main():
         )
     judge_file = JudgeFile.load(adapter)
     predictions = load_predictions(config.predictions)
-    refuse_calibrated(predictions, config.predictions)
+    refuse_calibrated(predictions, config.predictions, file_fingerprint(weights_file(adapter)))
     judge_file.calibration = fit_calibrations(predictions, file_fingerprint(config.predictions))
     judge_file.save(adapter)
 

@@ -87,6 +87,8 @@ def main():
     with claim_with_shards(output_file, shards, inputs, processes.is_main_process):
         weights, weights_longest = config.weights, config.weights_longest
         if config.fit_on:
+            if config.predictions:
+                ensemble.refuse_other_order(config.predictions, config.fit_on)
             weights, weights_longest = ensemble.fit_on_predictions(config.fit_on, config.longest, config.mean)
         if config.adapter:
             load_judge_files(config.adapter)  # a missing one is reported before the first one predicts

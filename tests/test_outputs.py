@@ -114,6 +114,10 @@ def test_predictions_replace_only_predictions(tmp_path, votes):
     (tmp_path / "out.csv.shards" / "thesis.tex").write_text("mine")
     output = recipe("predict.py", *options, "--output_file", "out.csv", cwd=tmp_path, fails=True)
     assert "out.csv.shards holds thesis.tex, which is no shard" in output
+    table = "id,winner_model_a,winner_model_b,winner_tie\n1,1,0,0\n2,0,0,1\n"  # votes, and no submission
+    (tmp_path / "table.csv").write_text(table)
+    output = recipe("predict.py", *options, "--output_file", "table.csv", cwd=tmp_path, fails=True)
+    assert "table.csv exists and holds no predictions" in output and (tmp_path / "table.csv").read_text() == table
     assert votes.read_bytes() == content and (tmp_path / "out.csv.shards" / "thesis.tex").read_text() == "mine"
 
 
@@ -192,3 +196,24 @@ def test_a_recipe_ends_with_its_launcher(tmp_path):
         time.sleep(0.1)
     else:
         pytest.fail("the recipe goes on without its launcher")
+
+
+def test_the_launcher_passes_sigterm_on_and_waits(tmp_path):
+    (tmp_path / "recipe.py").write_text(
+        "import time; from lmsys_trl.terminal import run_recipe\n"
+        "def main():\n    print('started', flush=True)\n    time.sleep(60)\nrun_recipe(main)"
+    )
+    config = REPOSITORY / "accelerate_configs" / "cpu.yaml"
+    command = [sys.executable, "-m", "lmsys_trl.launch", "--quiet", "--config_file", config, tmp_path / "recipe.py"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert process.stdout.readline() == "started\n"
+    process.terminate()
+    _, output = process.communicate(timeout=30)
+    assert "recipe.py: stopped by SIGTERM" in output and "Traceback" not in output
+    assert process.returncode == 128 + signal.SIGTERM

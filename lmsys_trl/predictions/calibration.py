@@ -154,14 +154,22 @@ def best_calibration(probabilities: np.ndarray, labels: np.ndarray, groups: np.n
     return calibration, bool(gain.mean() > error)
 
 
-def refuse_calibrated(predictions: pd.DataFrame, path: str) -> None:
+def refuse_calibrated(predictions: pd.DataFrame, path: str, adapter: str) -> None:
     """
-    Make sure that a calibration fitted on these predictions will not be applied on top of another one.
+    Make sure that predictions are those of a judge, without a calibration on which another one would be put.
+
+    Args:
+        predictions (`DataFrame`), path (`str`): The predictions, and where they are.
+        adapter (`str`): The fingerprint of the judge's weights.
 
     Raises:
-        UserError: If they are calibrated already.
+        UserError: If they are another judge's, several judges', or calibrated already.
     """
     judge = predictions.attrs.get("judge")
+    if judge is not None and judge.get("adapter", adapter) != adapter:
+        raise UserError(f"{path}: these are the predictions of another judge. Predict votes with this one")
+    if judge is None and predictions["fold"].nunique() > 1:
+        raise UserError(f"{path}: these are predictions of the judges of several folds. Predict votes with this one")
     if judge is None:
         logger.warning("%s does not say which judge made it. It is assumed to be this one, without calibration", path)
     elif judge["calibrated"]:

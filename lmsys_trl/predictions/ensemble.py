@@ -38,7 +38,7 @@ def check_members(
     if (predictions is None) == (adapter is None):
         problems.append("predictions, adapter: give one of the two")
     if (weights is None) == (fit_on is None):
-        problems.append("weights, fit_on: give one of the two")
+        problems.append("weights, fit_on: give one of the two, such as weights 0.6 0.4 for two members")
     keys = {"weights": weights, "weights_longest": weights_longest, "fit_on": fit_on, **others}
     for name, values in keys.items():
         if values is not None and len(values) != num_members:
@@ -46,6 +46,8 @@ def check_members(
     for name, numbers in (("weights", weights), ("weights_longest", weights_longest)):
         if numbers and not any(numbers):
             problems.append(f"{name}: expected at least one above 0")
+    if fit_on is not None and len(set(fit_on)) < len(fit_on):
+        problems.append("fit_on: names a file twice. Give one for each member")
     if fit_on is None and (longest > 0) != (weights_longest is not None):
         problems.append("longest, weights_longest: give both or neither")
     return problems
@@ -190,6 +192,19 @@ def cross_fitted_ensemble(
         groups,
         fit=lambda members, votes: fit_weights(members, votes, mean),
         apply=lambda members, weights: combine(members, weights, mean),
+    )
+
+
+def refuse_other_order(members: Sequence[str], fit_on: Sequence[str]) -> None:
+    """Raise a [`UserError`] if files to fit on say that they are not of the members' judges, in their order."""
+    tables = zip(load_all_predictions(members), load_all_predictions(fit_on), strict=True)
+    judges = [[table.attrs.get("judge", {}).get("adapter") for table in pair] for pair in tables]
+    raise_problems(
+        [
+            f"fit_on: {other} was predicted by another judge than {member}. Give the files in the order of the members"
+            for (member, other), (one, two) in zip(zip(members, fit_on, strict=True), judges, strict=True)
+            if one and two and one != two
+        ]
     )
 
 

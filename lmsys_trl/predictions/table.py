@@ -60,6 +60,8 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise UserError(f"predictions {path}: not a predictions file, or damaged: {error}") from error
     # A group is only needed for a fit, and a fold never.
+    if "judge" in table and table["judge"].nunique() > 1:
+        raise UserError(f"predictions {path}: holds those of {table['judge'].nunique()} judges. Give a file of one")
     missing = [name for name in PREDICTION_COLUMNS if name not in table and name not in ("fold", "group")]
     if missing:
         raise UserError(f"predictions {path}: no columns {', '.join(missing)}. Make it with lmsys-trl predict")
@@ -138,12 +140,13 @@ def check_output_file(path: Path, suffixes: tuple[str, ...] = (".csv", ".parquet
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file has the columns of a submission or of a predictions file."""
+    """Whether a file is a submission, and not a table of votes, or a predictions file."""
     try:
         if path.suffix == ".parquet":
             return {"id", "order", *PROBABILITIES} <= set(pq.read_schema(path).names)
-        with path.open(encoding="utf-8") as file:
-            return file.readline().strip() == ",".join(["id", *PROBABILITIES])
+        table = pd.read_csv(path, nrows=1000)
+        votes = np.isin(table[PROBABILITIES].to_numpy(), (0, 1)).all() if set(PROBABILITIES) <= set(table) else False
+        return list(table) == ["id", *PROBABILITIES] and not votes
     except (OSError, ValueError, pa.ArrowException):
         return False
 

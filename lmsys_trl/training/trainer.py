@@ -1,5 +1,6 @@
 """One small subclass of `SFTTrainer` that only scores the answer."""
 
+import os
 import signal
 import time
 
@@ -156,6 +157,7 @@ class _StopOnSignal(TrainerCallback):
         if self.is_requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.is_requested = True
+        os.write(2, b"\nThis step ends and is saved, then the training stops.\n")  # a handler must not log
 
     def on_step_end(self, args, state, control, **kwargs):
         is_requested = torch.tensor(self.is_requested, dtype=torch.int, device=args.device)

@@ -1,10 +1,11 @@
 """Temperature and biases: fitted, cross-fitted, and refused where they do not help."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.votes import draw, simulated, table
 
-from lmsys_trl.predictions.calibration import apply_calibration, best_calibration
+from lmsys_trl.predictions.calibration import apply_calibration, best_calibration, refuse_calibrated
 from lmsys_trl.predictions.table import votes_and_groups
 
 
@@ -27,3 +28,17 @@ def test_calibration_recovers_what_was_done_to_the_predictions():
         best_calibration(true[:12], labels[:12], np.zeros(12))
     rows = table(true[:4], labels=labels[:4])
     assert list(votes_and_groups(rows.drop(columns="group"))[1]) == ["id b0", "id b1", "id b2", "id b3"]
+
+
+def test_predictions_of_others_are_refused():
+    table = pd.DataFrame({"fold": pd.array([0, 1], dtype="Int64")})
+    with pytest.raises(ValueError, match="of the judges of several folds"):
+        refuse_calibrated(table, "oof.parquet", "mine")
+    table.attrs["judge"] = {"adapter": "other", "calibrated": False}
+    with pytest.raises(ValueError, match="the predictions of another judge"):
+        refuse_calibrated(table, "other.parquet", "mine")
+    table.attrs["judge"] = {"adapter": "mine", "calibrated": True}
+    with pytest.raises(ValueError, match="calibrated already"):
+        refuse_calibrated(table, "mine.parquet", "mine")
+    table.attrs["judge"]["calibrated"] = False
+    refuse_calibrated(table, "mine.parquet", "mine")

@@ -92,6 +92,21 @@ def test_files(tmp_path):
     )
 
 
+def test_files_to_fit_on_in_another_order(tmp_path):
+    predictions = simulated(40, 2)
+    for i, name in enumerate("ab"):
+        made = table(predictions[:, i], labels=draw(predictions[:, i]))
+        made.attrs["judge"] = {"adapter": name, "calibrated": False}
+        for kind in ("", "-votes"):
+            save_predictions(made, tmp_path / f"{name}{kind}.parquet")
+    files = ["--predictions", "a.parquet", "b.parquet", "--output_file", "out.csv", "--fit_on"]
+    ensemble(*files, "a-votes.parquet", "b-votes.parquet", cwd=tmp_path)
+    output = ensemble(*files, "b-votes.parquet", "a-votes.parquet", cwd=tmp_path, fails=True)
+    assert "b-votes.parquet was predicted by another judge than a.parquet. Give the files in the order" in output
+    output = ensemble(*files, "a-votes.parquet", "a-votes.parquet", cwd=tmp_path, fails=True)
+    assert "fit_on: names a file twice" in output and "Traceback" not in output
+
+
 def test_files_that_do_not_belong_together(tmp_path):
     p = simulated(4, 2)
     complete, less = table(p[:, 0]), table(p[:3, 1])
