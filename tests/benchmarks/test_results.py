@@ -212,8 +212,13 @@ def test_the_demo_records_the_table_of_its_report(load, results, tmp_path, monke
     with pytest.raises(UserError, match="Run `make demo` first"):
         demo.main()
     scores = {name: {"value": 0.5} for name in ("log_loss", "accuracy", "brier_score", "ece")}
-    judge = {"orders": {"ab": scores}, "cross_fitted_temperature": {"temperature": 1, **scores}, "position": None}
-    figures = {"num_battles": 250, "judges": {"runs/demo": judge}, "baselines": {"uniform": scores}}
+    judge = {
+        "orders": {"ab": scores},
+        "cross_fitted_temperature": {"temperature": 1, **scores},
+        "position": None,
+        **scores,
+    }
+    figures = {"num_battles": 250, "num_groups": 20, "judges": {"runs/demo": judge}, "baselines": {"uniform": scores}}
     report.mkdir()
     for torch_version in ("0.1", version("torch")):
         metrics = figures | {"versions": {"torch": torch_version}}
