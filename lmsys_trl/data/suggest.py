@@ -238,7 +238,7 @@ def _find_vote(paths: list[str], cells: dict[str, list], columns: dict[str, str]
             continue
         counts = Counter(map(vote_key, given))
         named = [name in "_".join(_words(path)) for name in NAMES["vote"]]
-        meanings = _meanings(list(counts), path, columns)
+        meanings = _meanings(list(counts), columns)
         known = sum(counts[vote_key(value)] for value, meaning in meanings.items() if meaning != DROP) / len(given)
         models = {str(cell) for name in ("model_a", "model_b") if name in columns for cell in cells[columns[name]]}
         if models and sum(str(cell) in models for cell in given) > len(given) / 2:
@@ -251,7 +251,7 @@ def _find_vote(paths: list[str], cells: dict[str, list], columns: dict[str, str]
     return best[1], best[2]
 
 
-def _meanings(values: list[str], path: str, columns: dict[str, str]) -> dict:
+def _meanings(values: list[str], columns: dict[str, str]) -> dict:
     """What values of a vote mean, "drop" for those that say nothing."""
     answers = [vote_key(columns.get(name, name).rpartition(".")[2]) for name in ("response_a", "response_b")]
     numbers = {value for value in values if re.fullmatch(r"-?\d+(\.\d+)?", value)}

@@ -59,9 +59,9 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
         table = table.astype({name: dtype for name, dtype in PREDICTION_COLUMNS.items() if name in table})
     except (OSError, ValueError) as error:
         raise UserError(f"predictions {path}: not a predictions file, or damaged: {error}") from error
-    # A group is only needed for a fit, and a fold never.
     if "judge" in table and table["judge"].nunique() > 1:
         raise UserError(f"predictions {path}: holds those of {table['judge'].nunique()} judges. Give a file of one")
+    # A group is only needed for a fit, and a fold never.
     missing = [name for name in PREDICTION_COLUMNS if name not in table and name not in ("fold", "group")]
     if missing:
         raise UserError(f"predictions {path}: no columns {', '.join(missing)}. Make it with lmsys-trl predict")

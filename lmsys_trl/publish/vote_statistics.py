@@ -97,7 +97,9 @@ def _favors(battles: pd.DataFrame, texts: pa.Table) -> dict[str, dict]:
     sampled = battles.loc[rows]
     votes = sampled[VOTE_COLUMNS].to_numpy()
     features = pd.DataFrame([battle_features(battle) for battle in take_rows(texts, rows).to_pylist()])
-    won = np.where(votes.argmax(axis=1) == 0, 1, -1)  # by A, by B
+    choice = votes.argmax(axis=1)
+    has_winner = _is_decided(votes) & (choice < 2)
+    won = np.where(choice == 0, 1, -1)  # by A, by B
     bootstrap = GroupBootstrap(sampled["prompt"].tolist())
     favors = {}
     for name, difference in (
@@ -105,7 +107,7 @@ def _favors(battles: pd.DataFrame, texts: pa.Table) -> dict[str, dict]:
         ("longer", features["length_difference"].to_numpy()),
         ("more formatted", features[list(FORMATTING)].sum(axis=1).to_numpy()),
     ):
-        mask = _is_decided(votes) & (votes.argmax(axis=1) < 2) & (difference != 0)
+        mask = has_winner & (difference != 0)
         if mask.sum() >= MIN_COUNTED:
             wins = bootstrap.mean((np.sign(difference) == won).astype(float), mask)
             favors[name] = wins | {"battles": int(mask.sum())}
