@@ -10,6 +10,8 @@ TRAINING_CONFIG = "lmsys_trl.training.config.TrainingConfig"
 # Of transformers. Others, such as the kernels of a repository on the Hub, would run code of others.
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
 
+Head = Literal["lm_head", "letters", "new"]  # of models/head.py
+
 PromptVersion = Literal["lmsys-trl-v1", "lmsys-38th-v1", "lmsys-38th-code"]  # of encoding/template.py
 
 
@@ -22,6 +24,13 @@ class JudgeConfig:
         default="lmsys-trl-v1",
         metadata={
             "help": "The prompt: of the reference solution, with escaped headings or without, or that of its code."
+        },
+    )
+    head: Head = field(
+        default="lm_head",
+        metadata={
+            "help": "What the letters' logits come from: the base model's head; or three rows that are trained with "
+            "the adapter, from those of the letters (letters) or from random ones (new). These need loss: letters."
         },
     )
     swap: Literal["none", "all", "paired"] = field(

@@ -11,6 +11,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
 
 from ..encoding.batching import distribute, pad_left, token_batches
+from ..models.head import letter_columns
 
 
 @torch.inference_mode()
@@ -59,40 +60,6 @@ def letter_logits(
     for batch, values in computed if processes is None else gather_object(computed):
         logits[batch] = values
     return logits
-
-
-class LettersHead(torch.nn.Linear):
-    """
-    The rows of a model's head for the tokens that judges answer with, and no others: reading the weights of a
-    vocabulary of 262,144 takes a CPU as long as 25 tokens of gemma-3-270m.
-    """
-
-    def __init__(self, head: torch.nn.Linear, token_ids: list[int]):
-        super().__init__(head.in_features, len(token_ids), bias=head.bias is not None, device="meta")
-        for name, parameter in head.named_parameters():
-            setattr(self, name, torch.nn.Parameter(parameter[token_ids], requires_grad=False))
-        self.token_ids = token_ids
-        self.complete = (head,)  # a tuple, so that it is not a part of this module
-
-
-def keep_letters(model: PreTrainedModel, letters: list[int]) -> None:
-    """
-    Let a model's head compute the logits of the letters alone, for as long as it lives: its forward pass changes
-    nothing, so that threads can share it. A judge that is added to the model adds its letters behind those there.
-    """
-    head = model.get_output_embeddings()
-    token_ids, complete = (head.token_ids, head.complete[0]) if isinstance(head, LettersHead) else ([], head)
-    if type(complete) is not torch.nn.Linear:  # such as one with an adapter
-        return
-    added = [token for token in letters if token not in token_ids]
-    if added:
-        model.set_output_embeddings(LettersHead(complete, [*token_ids, *added]))
-
-
-def letter_columns(model: PreTrainedModel, letters: list[int]) -> list[int]:
-    """Where the letters' logits are among those that the model computes."""
-    head = model.get_output_embeddings()
-    return [head.token_ids.index(token) for token in letters] if isinstance(head, LettersHead) else letters
 
 
 def activate_adapter(model: PeftModel, adapter_name: str) -> None:

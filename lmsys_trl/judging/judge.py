@@ -21,12 +21,13 @@ from ..errors import UserError, raise_problems
 from ..models.adapter import ADAPTER_CONFIG, resolve_adapter
 from ..models.adapter_weights import attach_adapter, weights_file
 from ..models.base import architecture, find_base_of, load_base, weights_fingerprint
+from ..models.head import FROZEN, install_head, keep_letters
 from ..models.judge_file import JudgeFile, tokenizer_fingerprints
 from ..predictions.table import PROBABILITIES, predictions_table
 from ..predictions.tta import select_second_order
 from .battles import as_battles
 from .both_orders import combine_orders
-from .forward import activate_adapter, keep_letters
+from .forward import activate_adapter
 from .predict import PredictionOptions, predict_order
 from .resume import Shards
 
@@ -138,6 +139,8 @@ class Judge:
         if share_base_with is not None:
             if any(share_base_with.identity[key] != identity[key] for key in ("base", "precision")):
                 raise UserError(f"{adapter}: its base model or precision is not that of the judge to share with")
+            if {share_base_with.settings.head, settings.head} != {FROZEN}:
+                raise UserError(f"{adapter}: a judge with a trained head shares no base model")
             name = f"judge{len(share_base_with.model.peft_config)}"
             with share_base_with._turn:
                 attach_adapter(share_base_with.model, adapter, name)
@@ -150,6 +153,7 @@ class Judge:
             )
         except (ImportError, ValueError) as error:  # such as flash attention where there is none
             raise UserError(f"base model {base} cannot be loaded with {precision}: {error}") from error
+        install_head(model, settings.head, settings.token_ids)
         model = attach_adapter(model, adapter)
         if torch.accelerator.is_available() and not precision["quantization"]:
             model = model.to(torch.accelerator.current_accelerator())

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
+from ..models.head import FROZEN
 from ..models.judge_file import JudgeFile
 from .judge import Judge
 
@@ -62,4 +63,8 @@ def predict_members(
 
 def _share_base(judge: Judge, adapter: str) -> bool:
     other = JudgeFile.load(adapter)
-    return other.base_model == judge.settings.base_model and other.precision == judge.settings.precision
+    return (
+        other.base_model == judge.settings.base_model
+        and other.precision == judge.settings.precision
+        and other.head == judge.settings.head == FROZEN
+    )

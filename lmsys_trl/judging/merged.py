@@ -1,11 +1,13 @@
 """Judges and what they were merged into -> their log losses on the same votes."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
 from ..metrics.functions import log_losses
 from ..models.base import load_base
+from ..models.head import FROZEN
 from ..predictions.table import probabilities_of
 from ..terminal import logger
 from .judge import Judge
@@ -31,7 +33,8 @@ def log_merged_losses(
         predictions["mean of their predictions"] = np.mean([predictions[name] for name in adapters], axis=0)
     else:
         model = load_base(merged, judge.settings.precision["dtype"], judge.model.config._attn_implementation)
-        predictions[str(merged)] = _predict(Judge(model, judge.tokenizer, judge.settings), battles)
+        settings = dataclasses.replace(judge.settings, head=FROZEN)
+        predictions[str(merged)] = _predict(Judge(model, judge.tokenizer, settings), battles)
     labels = np.array([np.argmax(battle["vote"]) for battle in battles])
     for name, probabilities in predictions.items():
         loss = log_losses(probabilities, labels).mean()

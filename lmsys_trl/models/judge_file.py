@@ -17,6 +17,7 @@ from ..encoding.tokenizer import rendered_template
 from ..errors import UserError, raise_problems
 from .adapter import JUDGE_FILE, resolve_adapter
 from .base import architecture, hub_revision, weights_fingerprint
+from .head import FROZEN
 from .judge_schema import find_problems
 
 
@@ -35,6 +36,8 @@ class JudgeFile:
         precision (`dict`): `dtype`, `autocast` (bool), `attn_implementation` and `quantization` of the training.
         dataset (`dict`): The fingerprint of each split it was trained with.
         votes (`dict`): `id` and `revision` of the data set on the Hub, and its `license`.
+        head (`str`): What the letters' logits are computed by: the base model's "lm_head", or three rows that were
+            trained with the adapter and began as those of the "letters" or as "new" ones.
         fold (`int`, *optional*): The fold it was not trained on.
         calibration (`dict`): By order, "ab" or "mean": `temperature`, `biases` and what they were fitted on.
         merged (`list[str]`, *optional*): The adapters it is the average of.
@@ -49,6 +52,7 @@ class JudgeFile:
     base_model: dict
     tokenizer: dict[str, str]
     precision: dict
+    head: str = FROZEN
     dataset: dict[str, str] = field(default_factory=dict)
     votes: dict = field(default_factory=dict)
     fold: int | None = None
@@ -69,6 +73,7 @@ class JudgeFile:
         inference_max_length: int,
         temperature: float,
         precision: dict,
+        head: str = FROZEN,
     ) -> "JudgeFile":
         """
         Describe a judge before it is trained.
@@ -77,7 +82,7 @@ class JudgeFile:
             tokenizer (`PreTrainedTokenizerBase`): The one that made the examples.
             base (`Path`): The folder of the base model.
             base_model_id (`str`, *optional*): Its name on the Hub.
-            prompt_version, max_length, inference_max_length, temperature, precision: As for [`JudgeFile`].
+            prompt_version, max_length, inference_max_length, temperature, precision, head: As for [`JudgeFile`].
         """
         return cls(
             prompt_version=prompt_version,
@@ -93,6 +98,7 @@ class JudgeFile:
             },
             tokenizer=tokenizer_fingerprints(tokenizer),
             precision=precision,
+            head=head,
         )
 
     @classmethod
@@ -131,6 +137,7 @@ class JudgeFile:
         pairs = {
             "prompt_version": (self.prompt_version, other.prompt_version),
             "letters": (self._letters, other._letters),
+            "head": (self.head, other.head),
             "vocabulary of the tokenizer": (self.tokenizer["vocabulary"][:12], other.tokenizer["vocabulary"][:12]),
             "chat template": (self.tokenizer["template"][:12], other.tokenizer["template"][:12]),
         }

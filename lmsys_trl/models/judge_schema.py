@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..battle import WINNERS
-from ..options import Attention
+from ..options import Attention, Head
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -74,6 +74,7 @@ class _Judge(_Strict):
     base_model: _BaseModel
     tokenizer: _Tokenizer
     precision: _Precision
+    head: Head = "lm_head"
     dataset: dict[str, str] = {}
     votes: dict[str, Any] = {}
     fold: Annotated[int, Field(ge=0)] | None = None

@@ -14,6 +14,7 @@ from ..errors import UserError, raise_problems
 from .adapter import ADAPTER_WEIGHTS, lora_differences, resolve_adapter
 from .adapter_weights import attach_adapter, read_lora_config, read_weights
 from .base import find_base_of, load_base
+from .head import FROZEN, install_head, untie_head
 from .judge_file import JudgeFile
 
 
@@ -120,6 +121,11 @@ def merge_into_base(adapter: Path, model_name_or_path: str | None, folder: Path)
             f"base model {base}: its weights are quantised, and what an adapter adds would be rounded away. Name the "
             "16-bit base with --model_name_or_path"
         )
-    model = attach_adapter(load_base(base, judge_file.precision["dtype"]), adapter)
-    model.merge_and_unload().save_pretrained(folder)
+    model = load_base(base, judge_file.precision["dtype"])
+    complete = model.get_output_embeddings()
+    install_head(model, judge_file.head, judge_file.token_ids)
+    merged = attach_adapter(model, adapter).merge_and_unload()
+    if judge_file.head != FROZEN:
+        untie_head(merged, complete, judge_file.token_ids)
+    merged.save_pretrained(folder)
     load_tokenizer(str(adapter)).save_pretrained(folder)

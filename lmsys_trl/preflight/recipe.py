@@ -14,8 +14,9 @@ from transformers import (
     BitsAndBytesConfig,
     PreTrainedConfig,
 )
-from trl import ModelConfig, get_peft_config
+from trl import ModelConfig
 
+from ..battle import WINNERS
 from ..config import find_model_folder
 from ..encoding.examples import encode_battle, letter_ids
 from ..encoding.template import LETTERS
@@ -23,9 +24,11 @@ from ..encoding.tokenizer import load_tokenizer
 from ..errors import UserError
 from ..hub import download_repository, find_in_cache
 from ..models.base import build_without_weights
+from ..models.head import FROZEN, MODULE, install_head
 from ..models.precision import quantization_of
 from ..options import Attention, JudgeConfig
 from ..training.config import TrainingConfig
+from ..training.run import lora_config
 
 BUNDLED_CONFIGS = Path(__file__).parent / "model_configs"
 SMALLEST_BATTLE = {"prompt": ["a"], "response_a": ["a"], "response_b": ["a"], "vote": [0.0, 0.0, 1.0]}
@@ -58,11 +61,11 @@ def check_recipe(
     problems = check_attention(base, model.attn_implementation, in_16_bits) + check_lengths(base, lengths)
     problems += check_quantization(quantization_of(model))
 
-    peft_config = get_peft_config(replace(model, use_peft=True))
-    peft_config.layers_to_transform = judge.lora_layers_to_transform
-    trained, found = check_lora(base, peft_config)
+    trained, found = check_lora(base, lora_config(judge, replace(model)), judge.head)
     notes.append(f"LoRA trains {trained or 'nothing'}")
     problems += found
+    if judge.head != FROZEN and training.loss != "letters":
+        problems.append(f"head: {judge.head} has rows for the letters only. Set loss: letters")
 
     folder = tokenizer or find_tokenizer(model.model_name_or_path, model.model_revision)
     if folder is None:
@@ -144,9 +147,9 @@ def check_lengths(config: PreTrainedConfig, lengths: Mapping[str, int]) -> list[
     ]
 
 
-def check_lora(config: PreTrainedConfig, peft_config: PeftConfig) -> tuple[str, list[str]]:
+def check_lora(config: PreTrainedConfig, peft_config: PeftConfig, head: str = FROZEN) -> tuple[str, list[str]]:
     """
-    Put an adapter on the model without weights.
+    Put an adapter and a judge's head on the model without weights.
 
     Returns:
         `tuple[str, list[str]]`: What is trained, in words, and the problems.
@@ -166,6 +169,9 @@ def check_lora(config: PreTrainedConfig, peft_config: PeftConfig) -> tuple[str, 
         listed = ", ".join(map(str, unknown))
         problems.append(f"lora_layers_to_transform: no layer {listed} among {layers[0]} to {layers[-1]}. Remove it")
     num_base = model.num_parameters()
+    if head != FROZEN and not hasattr(model, MODULE):
+        return "", [*problems, f"head: {config.model_type} has no {MODULE}. Use head: {FROZEN}"]
+    install_head(model, head, list(range(len(WINNERS))))
     try:
         adapted = get_peft_model(model, peft_config, low_cpu_mem_usage=True)  # the adapter on the meta device too
     except (ValueError, TypeError) as error:

@@ -21,6 +21,7 @@ from ..errors import UserError, raise_problems
 from ..models.adapter import lora_differences
 from ..models.adapter_weights import attach_adapter, read_lora_config
 from ..models.base import hub_id, load_base, remember_base, weights_fingerprint
+from ..models.head import FROZEN, MODULE, install_head
 from ..models.judge_file import JudgeFile
 from ..models.precision import quantization_of
 from ..options import JudgeConfig
@@ -98,6 +99,7 @@ def describe(
             "attn_implementation": model_config.attn_implementation,
             "quantization": quantization_of(model_config),
         },
+        head=judge_config.head,
     )
 
 
@@ -106,6 +108,8 @@ def lora_config(judge_config: JudgeConfig, model_config: ModelConfig) -> LoraCon
     model_config.use_peft = True  # a judge is an adapter
     config = get_peft_config(model_config)
     config.layers_to_transform = judge_config.lora_layers_to_transform
+    if judge_config.head != FROZEN:
+        config.modules_to_save = [*(config.modules_to_save or ()), MODULE]
     return config
 
 
@@ -178,10 +182,11 @@ def check_finished_judge(folder: Path, given: dict, base: Path, data: dict[str, 
 
 
 def load_model(
-    model_config: ModelConfig, base: Path, judge_file: JudgeFile, adapter: Path | None
+    model_config: ModelConfig, base: Path, judge_file: JudgeFile, adapter: Path | None, seed: int
 ) -> PreTrainedModel | PeftModel:
-    """The base model, with the earlier judge's adapter if there is one."""
+    """The base model with the judge's head, and with the earlier judge's adapter if there is one."""
     model = load_base(base, model_config.dtype, model_config.attn_implementation, judge_file.precision["quantization"])
+    install_head(model, judge_file.head, judge_file.token_ids, seed)
     if adapter is None:
         return model
     return attach_adapter(model, adapter, is_trainable=True)

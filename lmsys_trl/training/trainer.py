@@ -15,6 +15,7 @@ from ..encoding.dataset import ORDER_FEATURES, TEACHER_FEATURES
 from ..encoding.examples import IGNORED, letter_ids
 from ..errors import UserError
 from ..metrics import score
+from ..models.head import letter_columns
 from .losses import answer_loss, letters_loss, teacher_cosine, teacher_kl
 
 MAX_LOSS = 50.0  # nats per battle: a uniform guess over 262,144 tokens costs 12.5
@@ -62,7 +63,7 @@ class JudgeTrainer(SFTTrainer):
                 if parameter.requires_grad:
                     parameter.data = loaded.get(name, parameter.data).to(parameter.device, torch.float32)
         letters = letter_ids(processing_class)
-        self.letters = [letters[winner] for winner in WINNERS]
+        self.letters = letter_columns(self.model, [letters[winner] for winner in WINNERS])
         self.add_callback(_StopOnSignal())
         self._start_counting()
 

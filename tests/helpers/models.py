@@ -9,12 +9,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lmsys_trl import Judge
+from lmsys_trl.battle import WINNERS
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.encoding.dataset import encode_dataset
+from lmsys_trl.encoding.examples import letter_ids
 from lmsys_trl.encoding.template import PROMPT_VERSION
 from lmsys_trl.encoding.tokenizer import load_tokenizer
 from lmsys_trl.models.adapter_weights import attach_adapter
 from lmsys_trl.models.base import load_base
+from lmsys_trl.models.head import install_head
 from lmsys_trl.models.judge_file import JudgeFile
 from lmsys_trl.training.config import TrainingConfig
 from lmsys_trl.training.trainer import JudgeTrainer
@@ -82,9 +85,16 @@ def all_logits(judge: Judge, token_ids: list[int]) -> torch.Tensor:
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"}
 
 
-def make_trainer(base, output_dir, num_battles=8, swap="none", quantization=None, earlier=None, **options):
+def make_trainer(
+    base, output_dir, num_battles=8, swap="none", quantization=None, earlier=None, head="lm_head", **options
+):
     """A trainer of random battles, which are its validation data too. It may start from an earlier adapter."""
     model = load_base(base, "float32", "eager", quantization)
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    if head != "lm_head":
+        letters = letter_ids(load_tokenizer(str(base)))
+        install_head(model, head, [letters[winner] for winner in WINNERS])
+        lora.modules_to_save = ["lm_head"]
     if earlier is not None:
         model = attach_adapter(model, earlier, is_trainable=True)
     tokenizer = load_tokenizer(str(base))
@@ -103,5 +113,5 @@ def make_trainer(base, output_dir, num_battles=8, swap="none", quantization=None
         train_dataset=examples,
         eval_dataset=examples,
         processing_class=tokenizer,
-        peft_config=None if earlier else LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"),
+        peft_config=None if earlier else lora,
     )

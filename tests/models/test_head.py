@@ -1,0 +1,154 @@
+"""Trained heads: three rows that are trained, saved, loaded and exported with the adapter."""
+
+import dataclasses
+import json
+from shutil import copytree
+
+import pytest
+import torch
+from datasets import Dataset
+from helpers.models import NF4, build_base, make_trainer
+from helpers.run import recipe
+from helpers.votes import write_votes
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
+
+from lmsys_trl import Judge
+from lmsys_trl.data.synthetic import make_battles
+from lmsys_trl.encoding.template import PROMPT_VERSION
+from lmsys_trl.encoding.tokenizer import load_tokenizer
+from lmsys_trl.errors import UserError
+from lmsys_trl.models.base import load_base
+from lmsys_trl.models.head import letter_columns
+from lmsys_trl.models.judge_file import JudgeFile
+from lmsys_trl.models.merge import merge_into_base
+
+ROWS = "base_model.model.lm_head.weight"
+STEPS = {"loss": "letters", "max_steps": 4, "learning_rate": 0.1, "per_device_train_batch_size": 4}
+
+
+def train_judge(base, folder, head, quantization=None, **options):
+    """A judge with a trained head, and the probabilities that its trainer computed."""
+    trainer = make_trainer(base, folder, head=head, quantization=quantization, **STEPS | options)
+    trainer.train()
+    trainer.save_model()
+    tokenizer = load_tokenizer(str(base))
+    precision = {"dtype": "float32", "autocast": False, "attn_implementation": "eager", "quantization": quantization}
+    JudgeFile.describe(tokenizer, base, "owner/tiny", PROMPT_VERSION, 600, 600, 1.0, precision, head).save(folder)
+    logits = trainer.predict(trainer.eval_dataset).predictions
+    return folder, torch.tensor(logits).double().softmax(-1).numpy()
+
+
+def probabilities(judge, num_battles=8):
+    table = judge.predict_dataset(Dataset.from_list(make_battles(num_battles)))
+    return table[["winner_model_a", "winner_model_b", "winner_tie"]].to_numpy()
+
+
+def build_gemma(folder):
+    """A tiny Gemma-2, which caps the logits after its head and ties that to its embeddings."""
+    build_base(folder)
+    sizes = json.loads((folder / "config.json").read_text())
+    shared = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+              "num_key_value_heads", "eos_token_id", "bos_token_id", "pad_token_id")  # fmt: skip
+    torch.manual_seed(0)
+    config = Gemma2Config(**{key: sizes[key] for key in shared}, head_dim=8, final_logit_softcapping=2.0)
+    Gemma2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["letters", "new"])
+@pytest.mark.parametrize("build", [build_base, build_gemma])
+@pytest.mark.parametrize("quantization", [None, NF4])
+def test_a_judge_computes_what_its_trainer_did(tmp_path, kind, build, quantization):
+    if quantization and build is build_gemma:
+        pytest.skip("one model in four bits is enough")
+    base = build(tmp_path / "base")
+    folder, expected = train_judge(base, tmp_path / "judge", kind, quantization)
+    rows = load_file(folder / "adapter_model.safetensors")[ROWS]
+    assert rows.shape == (3, 32) and rows.dtype == torch.float32
+    judge = Judge.from_pretrained(folder, str(base))
+    assert probabilities(judge) == pytest.approx(expected, abs=1e-4 if quantization else 1e-6)
+    assert letter_columns(judge.model, judge.settings.token_ids) == [0, 1, 2]
+
+
+def test_the_letters_rows_begin_where_the_frozen_head_is(base, tmp_path):
+    losses = {}
+    for head in ("lm_head", "letters", "new"):
+        trainer = make_trainer(base, tmp_path / head, head=head, **STEPS)
+        losses[head] = trainer.evaluate()["eval_loss"]
+        names = [name for name, p in trainer.model.named_parameters() if p.requires_grad and "lm_head" in name]
+        assert len(names) == (head != "lm_head")
+    assert losses["letters"] == pytest.approx(losses["lm_head"], abs=1e-6)
+    assert losses["new"] != pytest.approx(losses["lm_head"], abs=1e-3)
+
+
+def test_training_moves_the_rows_and_a_resumed_run_ends_with_the_same(base, tmp_path):
+    once = make_trainer(base, tmp_path / "once", head="new", **STEPS)
+    (rows,) = (p for name, p in once.model.named_parameters() if p.requires_grad and "lm_head" in name)
+    before = rows.detach().clone()
+    once.train()
+    assert (rows - before).abs().max() > 1e-4
+    first = make_trainer(base, tmp_path / "twice", head="new", save_steps=2, **STEPS)
+    first.train()
+    again = make_trainer(base, tmp_path / "twice", head="new", **STEPS)
+    again.train(resume_from_checkpoint=str(tmp_path / "twice" / "checkpoint-2"))
+    resumed = {name: p for name, p in again.model.named_parameters() if p.requires_grad}
+    assert all(torch.equal(resumed[name], p) for name, p in once.model.named_parameters() if p.requires_grad)
+
+
+def test_an_exported_judge_reads_the_letters_from_a_complete_head(tmp_path):
+    base = build_base(tmp_path / "base", tie_word_embeddings=True)
+    folder, expected = train_judge(base, tmp_path / "judge", "new")
+    (tmp_path / "merged").mkdir()
+    copytree(base, tmp_path / "judge", dirs_exist_ok=True, ignore=lambda *_: ["config.json", "model.safetensors"])
+    merge_into_base(folder, str(base), tmp_path / "merged")
+    merged, original = AutoModelForCausalLM.from_pretrained(tmp_path / "merged"), load_base(base, "float32")
+    letters = JudgeFile.load(folder).token_ids
+    assert torch.equal(merged.get_input_embeddings().weight, original.get_input_embeddings().weight)
+    rows = load_file(folder / "adapter_model.safetensors")[ROWS]
+    assert torch.equal(merged.get_output_embeddings().weight[letters], rows)
+    settings = dataclasses.replace(JudgeFile.load(folder), head="lm_head")
+    assert probabilities(Judge(merged, load_tokenizer(str(base)), settings)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_head_and_what_judge_json_says_of_it_belong_together(base, tmp_path):
+    folder, _ = train_judge(base, tmp_path / "judge", "new")
+    without = copytree(folder, tmp_path / "without")
+    weights = load_file(folder / "adapter_model.safetensors")
+    del weights[ROWS]
+    save_file(weights, without / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="1 tensors are missing in it: .*lm_head.weight"):
+        Judge.from_pretrained(without, str(base))
+    said = copytree(folder, tmp_path / "said")
+    content = json.loads((said / "judge.json").read_text())
+    (said / "judge.json").write_text(json.dumps(content | {"head": "lm_head"}))
+    with pytest.raises(UserError, match="1 of its tensors have another shape: .*lm_head.weight"):
+        Judge.from_pretrained(said, str(base))
+    (said / "judge.json").write_text(json.dumps(content | {"head": "large"}))
+    with pytest.raises(UserError, match="has a bad head"):
+        Judge.from_pretrained(said, str(base))
+    judge = Judge.from_pretrained(folder, str(base))
+    with pytest.raises(UserError, match="a judge with a trained head shares no base model"):
+        Judge.from_pretrained(folder, str(base), share_base_with=judge)
+
+
+def test_heads_through_the_command_line(tmp_path):
+    """An ensemble of two, the average, and what a recipe refuses."""
+    build_base(tmp_path / "models" / "tiny")
+    write_votes(tmp_path / "votes.csv", make_battles(30))
+    recipe("prepare.py", "--sources", "votes.csv", "--output_dir", "data", cwd=tmp_path)
+    options = ["smollm2.yaml", "--model_name_or_path", "models/tiny", "--base_model_id", "owner/tiny", "--max_length",
+               "700", "--lora_layers_to_transform", "1", "--dataset_name", "data", "--head", "new"]  # fmt: skip
+    output = recipe("sft.py", *options, "--loss", "answer", "--output_dir", "runs/x", cwd=tmp_path, fails=True)
+    assert "head: new has rows for the letters only. Set loss: letters" in output
+    for seed in ("1", "2"):
+        recipe("sft.py", *options, "--loss", "letters", "--seed", seed, "--output_dir", f"runs/{seed}", cwd=tmp_path)
+    votes = ["--test_file", "votes.csv"]
+    members = ["--adapter", "runs/1", "runs/2", "--weights", "0.5", "0.5"]
+    recipe("ensemble.py", *members, *votes, "--output_file", "both.csv", cwd=tmp_path)
+    output = recipe("merge.py", "--adapter", "runs/1", "runs/2", "--output_dir", "mean", *votes, cwd=tmp_path)
+    assert "mean of their predictions" in output
+    first, second, mean = (
+        load_file(tmp_path / name / "adapter_model.safetensors")[ROWS] for name in ("runs/1", "runs/2", "mean")
+    )
+    assert not torch.equal(first, second) and torch.allclose(mean, (first + second) / 2)
