@@ -45,7 +45,10 @@ class JudgeTrainer(SFTTrainer):
                 for name in ("votes", "teachers")
                 if name in examples[0]
             }
-            return {**batch, **targets, "ids": ids}
+            # What is known here need not be read back from the device: that would wait for it in every step.
+            answers = (batch["labels"] != IGNORED).any(0).nonzero().squeeze(1)  # letter and end token of each example
+            num_tokens = sum(len(example["input_ids"]) for example in examples)
+            return {**batch, **targets, "ids": ids, "answers": answers, "num_tokens": num_tokens}
 
         loaded = {name: parameter.data for name, parameter in model.named_parameters() if parameter.requires_grad}
         super().__init__(
@@ -64,7 +67,9 @@ class JudgeTrainer(SFTTrainer):
                     parameter.data = loaded.get(name, parameter.data).to(parameter.device, torch.float32)
         letters = letter_ids(processing_class)
         self.letters = letter_columns(self.model, [letters[winner] for winner in WINNERS])
+        self._guard = _LossGuard()
         self.add_callback(_StopOnSignal())
+        self.add_callback(self._guard)  # after the other, which may ask for a checkpoint
         self._start_counting()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -72,13 +77,9 @@ class JudgeTrainer(SFTTrainer):
         The loss of a batch in nats per example. In training it is the sum over examples divided by the number of
         examples in the complete optimizer step, so that each battle has the same weight whatever the shape of the
         batches.
-
-        Raises:
-            UserError: In training, if the loss is not a number or explodes. Names the battles.
         """
         labels, votes, teachers = inputs.pop("labels"), inputs.pop("votes"), inputs.pop("teachers", None)
-        ids = inputs.pop("ids")
-        answers = (labels != IGNORED).any(0).nonzero().squeeze(1)  # a letter and an end token for each example
+        ids, answers, num_tokens = inputs.pop("ids"), inputs.pop("answers"), inputs.pop("num_tokens")
         # A position's logits are for the next token.
         logits = model(**inputs, logits_to_keep=answers - 1, use_cache=False).logits
         logits, targets = logits.reshape(-1, 2, logits.shape[-1]), labels[:, answers].view(-1, 2)
@@ -94,13 +95,10 @@ class JudgeTrainer(SFTTrainer):
         if num_items_in_batch is None:  # evaluation
             loss = loss / len(targets)
         else:
-            self._count(len(targets), inputs.get("attention_mask", torch.ones_like(labels)))
-            if not loss.item() <= MAX_LOSS * len(targets):
-                raise UserError(
-                    f"step {self.state.global_step + 1}: the loss is {loss.item() / len(targets)} on battles "
-                    f"{', '.join(ids)}. The last checkpoint is untouched. Lower learning_rate, set max_grad_norm, or "
-                    "look at these battles"
-                )
+            self._num_examples += len(targets)
+            self._num_tokens += num_tokens
+            self._num_padded_tokens += labels.numel()
+            self._guard.losses.append((self.state.global_step + 1, loss.detach() / len(targets), ids))
             loss = loss * 2 / num_items_in_batch  # counts labels, two in each example
             if self.args.average_tokens_across_devices:  # DDP averages the gradients over the processes
                 loss = loss * self.accelerator.num_processes
@@ -134,10 +132,24 @@ class JudgeTrainer(SFTTrainer):
         self._since, self._since_step = time.perf_counter(), self.state.global_step
         self._num_examples = self._num_tokens = self._num_padded_tokens = 0
 
-    def _count(self, num_examples: int, attention_mask: torch.Tensor):
-        self._num_examples += num_examples
-        self._num_tokens += int(attention_mask.sum())
-        self._num_padded_tokens += attention_mask.numel()
+
+class _LossGuard(TrainerCallback):
+    """Ends the training if the loss of a batch was not a number or exploded, before anything is logged or saved."""
+
+    def __init__(self):
+        self.losses: list[tuple[int, torch.Tensor, list[str]]] = []  # of batches: step, nats per example, battles
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if not (control.should_log or control.should_save or control.should_evaluate or control.should_training_stop):
+            return
+        values = torch.stack([loss for _, loss, _ in self.losses]).tolist()
+        for (step, _, ids), value in zip(self.losses, values, strict=True):
+            if not value <= MAX_LOSS:
+                raise UserError(
+                    f"step {step}: the loss is {value} on battles {', '.join(ids)}. The last checkpoint is untouched. "
+                    "Lower learning_rate, set max_grad_norm, or look at these battles"
+                )
+        self.losses.clear()
 
 
 class _StopOnSignal(TrainerCallback):

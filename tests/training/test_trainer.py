@@ -56,7 +56,9 @@ def test_packed_examples_do_not_attend_to_each_other(base, tmp_path):
         return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
 
     votes = torch.tensor(trainer.train_dataset["votes"][:])
-    batch = {**pack_padding_free(list(trainer.train_dataset)), "votes": votes, "ids": trainer.train_dataset["id"]}
+    packed = pack_padding_free(list(trainer.train_dataset))
+    answers = (packed["labels"][0] != -100).nonzero().squeeze(1)
+    batch = {**packed, "votes": votes, "ids": trainer.train_dataset["id"], "answers": answers, "num_tokens": 0}
     one_text = {**batch, "position_ids": torch.arange(batch["input_ids"].shape[1]).unsqueeze(0)}
     assert batch["input_ids"].shape == (1, sum(trainer.train_dataset["length"]))
     expected = gradient(plain_loss(trainer))
