@@ -3,6 +3,7 @@ Calibrate a judge: fit a temperature, or a temperature and biases, and store the
 
     lmsys-trl predict --adapter runs/judge --test_file votes.csv --output_file votes.parquet --tta swap
     lmsys-trl calibrate --adapter runs/judge --predictions votes.parquet
+    lmsys-trl calibrate --adapter runs/judge --predictions votes.parquet --with_features --test_file votes.csv
 
 The judge must not have been trained on these votes. A fit that does not help on other prompts is not stored.
 """
@@ -11,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmsys_trl.config import parse_config
-from lmsys_trl.errors import UserError
+from lmsys_trl.data.config import BattlesConfig
+from lmsys_trl.errors import UserError, raise_problems
 from lmsys_trl.terminal import logger, run_recipe, suggest_next
 
 
@@ -23,22 +25,35 @@ class CalibrateConfig:
     predictions: str = field(
         metadata={"help": "Its predictions (*.parquet of predict or validate), of battles with votes."}
     )
+    with_features: bool = field(
+        default=False,
+        metadata={
+            "help": "Let length and style of the answers correct the judge, if that helps on other prompts. Needs the "
+            "battles: test_file or dataset_name."
+        },
+    )
 
 
-CONFIGS = (CalibrateConfig,)
+CONFIGS = (CalibrateConfig, BattlesConfig)
 
 
 def main():
-    config, _ = parse_config(*CONFIGS)
+    config, battles_config, _ = parse_config(*CONFIGS)
 
     # Imported now: what takes seconds must not delay --help and the report of a typo.
     from lmsys_trl.artifacts import file_fingerprint
+    from lmsys_trl.data.inputs import check_battles_config, labelled_battles
     from lmsys_trl.models.adapter import JUDGE_FILE
     from lmsys_trl.models.adapter_weights import weights_file
     from lmsys_trl.models.judge_file import JudgeFile
     from lmsys_trl.predictions.calibration import fit_calibrations, refuse_calibrated
+    from lmsys_trl.predictions.features import features_of
     from lmsys_trl.predictions.table import load_predictions
 
+    problems = check_battles_config(battles_config, required=config.with_features)
+    if not config.with_features and (battles_config.test_file or battles_config.dataset_name):
+        problems.append("test_file, dataset_name: are read for their style only. Give --with_features")
+    raise_problems(problems)
     adapter = Path(config.adapter)
     if not adapter.is_dir():
         raise UserError(
@@ -47,7 +62,10 @@ def main():
     judge_file = JudgeFile.load(adapter)
     predictions = load_predictions(config.predictions)
     refuse_calibrated(predictions, config.predictions, file_fingerprint(weights_file(adapter)))
-    judge_file.calibration = fit_calibrations(predictions, file_fingerprint(config.predictions))
+    features = None
+    if config.with_features:
+        features = features_of(labelled_battles(battles_config)[0], predictions)
+    judge_file.calibration = fit_calibrations(predictions, file_fingerprint(config.predictions), features)
     judge_file.save(adapter)
 
     stored = ", ".join(judge_file.calibration)

@@ -9,6 +9,7 @@ from ..battle import prompt_group, swap_battle, swap_probabilities, winner_of
 from ..encoding.examples import encode_battles
 from ..errors import UserError
 from ..predictions.calibration import apply_calibration
+from ..predictions.features import swap_features
 from ..predictions.table import PREDICTION_COLUMNS, PROBABILITIES, predictions_table
 
 CHUNK = 256  # battles that are tokenized at a time
@@ -78,7 +79,11 @@ def battle_predictions(battles: list[dict], order: str, logits: torch.Tensor, ow
 
 
 def combine_orders(
-    as_given: pd.DataFrame, swapped: pd.DataFrame | None, calibrations: dict[str, dict], with_mean: bool
+    as_given: pd.DataFrame,
+    swapped: pd.DataFrame | None,
+    calibrations: dict[str, dict],
+    with_mean: bool,
+    features: np.ndarray,
 ) -> pd.DataFrame:
     """
     Combine the orders in one predictions table, battles by place.
@@ -89,18 +94,22 @@ def combine_orders(
         calibrations (`dict`): As in `judge.json`: "ab" for predictions in one order, in terms of the answers as they
             were shown, "mean" for the mean of both.
         with_mean (`bool`): Give each battle a "mean": of both orders, or the one order that there is.
+        features (`ndarray`): As from [`feature_matrix`], by place; without columns if no calibration needs them.
     """
 
-    def calibrate(probabilities: np.ndarray, order: str) -> np.ndarray:
-        return apply_calibration(probabilities, calibrations[order]) if order in calibrations else probabilities
+    def calibrate(probabilities: np.ndarray, features: np.ndarray, order: str) -> np.ndarray:
+        if order not in calibrations:
+            return probabilities
+        return apply_calibration(np.hstack([probabilities, features]), calibrations[order])
 
     in_ab = as_given[PROBABILITIES].to_numpy()
-    mean = calibrate(in_ab, "ab").copy()
-    tables = [as_given.assign(order="ab", **_columns(calibrate(in_ab, "ab")))]
+    mean = calibrate(in_ab, features, "ab").copy()
+    tables = [as_given.assign(order="ab", **_columns(mean))]
     if swapped is not None:
         places, in_ba = swapped["place"].to_numpy(), swapped[PROBABILITIES].to_numpy()
-        mean[places] = calibrate((in_ab[places] + in_ba) / 2, "mean")
-        calibrated = swap_probabilities(calibrate(swap_probabilities(in_ba), "ab"))
+        mean[places] = calibrate((in_ab[places] + in_ba) / 2, features[places], "mean")
+        as_shown = swap_features(features[places]) if features.shape[1] else features[places]
+        calibrated = swap_probabilities(calibrate(swap_probabilities(in_ba), as_shown, "ab"))
         tables.append(as_given.iloc[places].assign(order="ba", **_columns(calibrated)))
     if with_mean:
         tables.append(as_given.assign(order="mean", **_columns(mean)))

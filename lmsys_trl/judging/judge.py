@@ -23,9 +23,10 @@ from ..models.adapter_weights import attach_adapter, weights_file
 from ..models.base import architecture, find_base_of, load_base, weights_fingerprint
 from ..models.head import FROZEN, install_head, keep_letters
 from ..models.judge_file import JudgeFile, tokenizer_fingerprints
+from ..predictions.features import feature_matrix
 from ..predictions.table import PROBABILITIES, predictions_table
 from ..predictions.tta import select_second_order
-from .battles import as_battles
+from .battles import as_battle, as_battles
 from .both_orders import combine_orders
 from .forward import activate_adapter
 from .predict import PredictionOptions, predict_order
@@ -253,7 +254,9 @@ class Judge:
         swapped = predict_order(self, battles, "ba", np.flatnonzero(second), shards, chosen)
         calibrations = self.settings.calibration if chosen.calibrated else {}
         with_mean = not isinstance(chosen.tta, str) or chosen.tta != "none"
-        predictions = combine_orders(as_given, swapped, calibrations, with_mean)
+        with_style = any(calibration.get("style") for calibration in calibrations.values())
+        features = feature_matrix(map(as_battle, battles)) if with_style else np.empty((len(battles), 0))
+        predictions = combine_orders(as_given, swapped, calibrations, with_mean, features)
         predictions.attrs["judge"] = {**record, "calibrated": bool(calibrations)}
         return predictions
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..battle import WINNERS
 from ..options import Attention, Head
+from ..predictions.features import FEATURES
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -58,9 +59,25 @@ class _Precision(_Strict):
     quantization: _Quantization | None
 
 
+class _Style(_Strict):
+    features: list[str]
+    mean: list[Finite]
+    scale: list[Positive]
+    weights: Annotated[list[list[Finite]], Field(min_length=3, max_length=3)]
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> "_Style":
+        if self.features != list(FEATURES):
+            raise ValueError(f"expected the features {', '.join(FEATURES)}: calibrate it again")
+        if {len(self.mean), len(self.scale), *map(len, self.weights)} != {len(FEATURES)}:
+            raise ValueError("expected a number for each feature")
+        return self
+
+
 class _Calibration(BaseModel):
     temperature: Positive
     biases: Annotated[list[Finite], Field(min_length=3, max_length=3)]
+    style: _Style | None = None
 
 
 class _Judge(_Strict):

@@ -1,6 +1,7 @@
 """Tables of probabilities -> better calibrated ones."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from sklearn.model_selection import GroupKFold
 from ..errors import UserError
 from ..metrics.functions import log_losses
 from ..terminal import logger
+from .features import FEATURES
+from .style import PENALTIES, fit_with_style, style_logits
 from .table import PROBABILITIES, votes_and_groups
 
 CALIBRATED_ORDERS = {"ab": "one order of the answers", "mean": "both orders"}
@@ -23,16 +26,20 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 
 def apply_calibration(probabilities: np.ndarray, calibration: dict) -> np.ndarray:
     """
-    Divide the log probabilities by a temperature and add the classes' biases.
+    Divide the log probabilities by a temperature, add the classes' biases, and what style says.
 
     Args:
-        probabilities (`ndarray`): Of shape `(battles, 3)`.
-        calibration (`dict`): `temperature` and `biases`, as fitted by [`fit_temperature_and_biases`].
+        probabilities (`ndarray`): Of shape `(battles, 3)`, followed by the features' columns if there is a `style`.
+        calibration (`dict`): `temperature` and `biases`, as fitted by [`fit_temperature_and_biases`], and maybe
+            `style`, as fitted by [`fit_with_style`].
 
     Returns:
         `ndarray`: Of shape `(battles, 3)`.
     """
+    probabilities, features = probabilities[:, :3], probabilities[:, 3:]
     logits = np.log(np.clip(probabilities, 1e-12, 1)) / calibration["temperature"] + calibration["biases"]
+    if style := calibration.get("style"):
+        logits += style_logits(features, style)
     exp_logits = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exp_logits / exp_logits.sum(axis=1, keepdims=True)
 
@@ -54,6 +61,7 @@ def fit_temperature_and_biases(probabilities: np.ndarray, labels: np.ndarray) ->
     The temperature between 1/20 and 20 and the biases, which sum to 0, with the smallest log loss (the
     "bias-corrected temperature scaling" of [Alexandari et al.](https://arxiv.org/abs/1901.06852)).
     """
+    probabilities = probabilities[:, :3]
     logits, votes = np.log(np.clip(probabilities, 1e-12, 1)), np.eye(3)[labels]
 
     # Convex in these parameters: the inverse temperature, and the biases.
@@ -68,9 +76,12 @@ def fit_temperature_and_biases(probabilities: np.ndarray, labels: np.ndarray) ->
     return {"temperature": float(1 / inverse_temperature), "biases": (np.array(biases) - np.mean(biases)).tolist()}
 
 
-METHODS: dict[str, Callable[[np.ndarray, np.ndarray], dict]] = {
+METHODS: dict[str, Callable[..., dict]] = {
     "temperature": lambda p, labels: {"temperature": fit_temperature(p, labels), "biases": [0.0, 0.0, 0.0]},
     "temperature_and_biases": fit_temperature_and_biases,
+}
+WITH_STYLE: dict[str, Callable[..., dict]] = {
+    f"style_{penalty}": partial(fit_with_style, penalty=penalty) for penalty in PENALTIES
 }
 
 
@@ -116,42 +127,64 @@ def cross_fitted_temperature(
     return calibrated, fit_temperature(probabilities, labels)
 
 
-def best_calibration(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> tuple[dict, bool]:
+def best_calibration(predictions: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> tuple[dict, bool]:
     """
     Fit a temperature alone, and a temperature with biases, and choose the one with the smaller cross-fitted log loss.
+    With features it may also be one with style, if its gain is above its standard error and style alone is not
+    better by more than that.
 
     Args:
-        probabilities (`ndarray`): Predictions of shape `(battles, 3)`.
+        predictions (`ndarray`): Probabilities of shape `(battles, 3)`, followed by columns of features, if any.
         labels (`ndarray`): The votes, as indices into `WINNERS`.
         groups (`ndarray`): Battles of one group are never on both sides of a cross-fit.
 
     Returns:
-        `tuple[dict, bool]`: `method`, `temperature`, `biases`, `num_battles`, `num_groups`, `log_loss_before` and
-        `log_loss_after` (cross-fitted); and whether it helps: the gain is above its standard error over groups.
+        `tuple[dict, bool]`: `method`, `temperature`, `biases`, `style` (if chosen), `num_battles`, `num_groups`,
+        `log_loss_before` and `log_loss_after` (cross-fitted), and with features also `log_loss_without_style` and
+        `log_loss_of_style_alone`; and whether it helps: the gain is above its standard error over groups.
 
     Raises:
         UserError: If there are fewer than two groups.
     """
     if len(set(groups)) < 2:
         raise UserError("a calibration is fitted on some groups of battles and tested on others: two groups at least")
-    before = log_losses(probabilities, labels)
-    after = {
-        method: log_losses(cross_fitted(probabilities, labels, groups, fit, apply_calibration), labels)
-        for method, fit in METHODS.items()
-    }
-    method = min(after, key=lambda method: after[method].mean())
-    gain = before - after[method]
-    _, group = np.unique(groups, return_inverse=True)
-    error = np.sqrt((np.bincount(group, gain - gain.mean()) ** 2).sum()) / len(gain)
+    before, found = log_losses(predictions[:, :3], labels), {}
+
+    def best_of(methods: dict[str, Callable], columns: np.ndarray = predictions) -> tuple[str, np.ndarray]:
+        """The method with the smallest cross-fitted log loss, and that of each battle."""
+        losses = {
+            method: log_losses(cross_fitted(columns, labels, groups, fit, apply_calibration), labels)
+            for method, fit in methods.items()
+        }
+        method = min(losses, key=lambda method: losses[method].mean())
+        return method, losses[method]
+
+    method, after = best_of(METHODS)
+    if predictions.shape[1] > 3:
+        with_style, after_style = best_of(WITH_STYLE)
+        without_judge = np.hstack([np.full((len(labels), 3), 1 / 3), predictions[:, 3:]])
+        _, alone = best_of(WITH_STYLE, without_judge)
+        found = {"log_loss_without_style": float(after.mean()), "log_loss_of_style_alone": float(alone.mean())}
+        gained, lost = after - after_style, after_style - alone
+        if gained.mean() > _standard_error(gained, groups) and lost.mean() <= _standard_error(lost, groups):
+            method, after = with_style, after_style
+    gain = before - after
     calibration = {
         "method": method,
-        **METHODS[method](probabilities, labels),
+        **(METHODS | WITH_STYLE)[method](predictions, labels),
         "num_battles": len(labels),
-        "num_groups": int(group.max()) + 1,
+        "num_groups": len(set(groups)),
         "log_loss_before": float(before.mean()),
-        "log_loss_after": float(after[method].mean()),
+        "log_loss_after": float(after.mean()),
+        **found,
     }
-    return calibration, bool(gain.mean() > error)
+    return calibration, bool(gain.mean() > _standard_error(gain, groups))
+
+
+def _standard_error(values: np.ndarray, groups: np.ndarray) -> float:
+    """Of the mean of values that are independent between groups only."""
+    _, group = np.unique(groups, return_inverse=True)
+    return float(np.sqrt((np.bincount(group, values - values.mean()) ** 2).sum()) / len(values))
 
 
 def refuse_calibrated(predictions: pd.DataFrame, path: str, adapter: str) -> None:
@@ -176,13 +209,16 @@ def refuse_calibrated(predictions: pd.DataFrame, path: str, adapter: str) -> Non
         raise UserError(f"{path}: these predictions are calibrated already. Predict again with --calibrated false")
 
 
-def fit_calibrations(predictions: pd.DataFrame, fitted_on: str) -> dict[str, dict]:
+def fit_calibrations(
+    predictions: pd.DataFrame, fitted_on: str, features: pd.DataFrame | None = None
+) -> dict[str, dict]:
     """
     Fit a calibration for one order of the answers, and one for both, and log what each gains.
 
     Args:
         predictions (`DataFrame`): A predictions table. Battles without a vote are skipped.
         fitted_on (`str`): A fingerprint of the table's file.
+        features (`DataFrame`, *optional*): Length and style of the battles, by id, as from [`battle_features`].
 
     Returns:
         `dict[str, dict]`: By order, "ab" or "mean", those that help, as they are stored in `judge.json`.
@@ -195,8 +231,13 @@ def fit_calibrations(predictions: pd.DataFrame, fitted_on: str) -> dict[str, dic
             if not len(rows) or not in_both_orders.all():
                 logger.info("%s: not fitted, since not all battles were predicted in both (--tta swap)", description)
                 continue
-        calibration, helps = best_calibration(rows[PROBABILITIES].to_numpy(), *votes_and_groups(rows))
+        columns = rows[PROBABILITIES].to_numpy()
+        if features is not None:
+            columns = np.hstack([columns, features.loc[rows["id"]].to_numpy()])
+        calibration, helps = best_calibration(columns, *votes_and_groups(rows))
         calibration["fitted_on"] = fitted_on
+        if "style" in calibration:
+            calibration["style"]["features"] = list(FEATURES)
         _log_calibration(description, calibration, helps)
         if helps:
             calibrations[order] = calibration
@@ -217,3 +258,11 @@ def _log_calibration(description: str, calibration: dict, helps: bool) -> None:
         ", ".join(f"{bias:+.3f}" for bias in calibration["biases"]),
         "stored" if helps else "not stored, since the gain is within its standard error",
     )
+    if "log_loss_of_style_alone" in calibration:
+        logger.info(
+            "%s: the judge alone %.4f, length and style alone %.4f, %s",
+            description,
+            calibration["log_loss_without_style"],
+            calibration["log_loss_of_style_alone"],
+            "both together are stored" if helps and "style" in calibration else "together they are not better",
+        )

@@ -5,10 +5,12 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..artifacts import atomic_write
 from ..battle import prompt_group, winner_of
+from ..errors import UserError
 
 FEATURES_FILE = "baseline_features.parquet"
 
@@ -35,6 +37,38 @@ def battle_features(battle: dict) -> dict[str, float]:
     for name, pattern in _STYLE.items():
         counts = [math.log1p(len(pattern.findall(text))) for text in (a, b)]
         features[f"{name}_difference"] = counts[0] - counts[1]
+    return features
+
+
+FEATURES = tuple(battle_features({"prompt": [], "response_a": [], "response_b": []}))
+_SIGNS_WHEN_SWAPPED = np.array([-1.0 if name.endswith("_difference") else 1.0 for name in FEATURES])
+
+
+def feature_matrix(battles: Iterable[dict]) -> np.ndarray:
+    """The features of battles, of shape `(battles, features)`."""
+    return np.array([list(battle_features(battle).values()) for battle in battles]).reshape(-1, len(FEATURES))
+
+
+def swap_features(features: np.ndarray) -> np.ndarray:
+    """The features of the same battles with their answers swapped."""
+    return features * _SIGNS_WHEN_SWAPPED
+
+
+def features_of(battles: list[dict], predictions: pd.DataFrame) -> pd.DataFrame:
+    """
+    The features of the battles in a predictions table that have a vote, by id.
+
+    Raises:
+        UserError: If battles are missing.
+    """
+    features = pd.DataFrame(feature_matrix(battles), [battle["id"] for battle in battles], FEATURES)
+    features = features[~features.index.duplicated()]
+    missing = set(predictions["id"][predictions["winner"].notna()]) - set(features.index)
+    if missing:
+        raise UserError(
+            f"test_file or dataset_name: lacks {len(missing)} of the predicted battles, such as {min(missing)}. Name "
+            "the battles that were predicted"
+        )
     return features
 
 

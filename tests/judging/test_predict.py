@@ -18,7 +18,7 @@ from helpers.votes import draw, simulated, table, write_votes
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from lmsys_trl import Judge
-from lmsys_trl.battle import swap_probabilities, winner_of
+from lmsys_trl.battle import swap_battle, swap_probabilities, winner_of
 from lmsys_trl.data.schema import BATTLE_FEATURES
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.encoding.batching import distribute, token_batches
@@ -28,6 +28,7 @@ from lmsys_trl.judging import predict
 from lmsys_trl.judging.resume import Shards
 from lmsys_trl.models.base import load_base
 from lmsys_trl.predictions.calibration import apply_calibration
+from lmsys_trl.predictions.features import feature_matrix
 from lmsys_trl.predictions.table import PROBABILITIES, load_predictions, probabilities_of, save_predictions
 
 # recipes/predict.py, killed hard after its second shard, while it writes the third.
@@ -271,3 +272,45 @@ def test_calibrate_and_predict(project, battles, both):
     output = recipe("calibrate.py", *arguments[:3], "good.parquet", cwd=project)
     assert "not stored, since the gain is within its standard error" in output
     assert json.loads((folder / "judge.json").read_text())["calibration"] == {}
+
+
+def test_calibrate_with_style_and_predict(project, battles, both):
+    """Votes that depend on the length of the answers, which is read from the battles, and swapped with them."""
+    folder = shutil.copytree(project / "judge", project / "styled")
+    rng = np.random.default_rng(0)
+    longer = [
+        {"id": f"b{i}", "prompt": [f"p{i}"], "response_a": ["x" * a], "response_b": ["x" * b], "model_a": "m",
+         "model_b": "n", "vote": [float(a > b), float(a <= b), 0.0]}
+        for i, (a, b) in enumerate(rng.integers(10, 300, (400, 2)))
+    ]  # fmt: skip
+    for battle in longer[::8]:
+        battle["vote"] = [0.0, 0.0, 1.0]
+    write_votes(project / "longer.csv", longer)
+    labels = np.array([int(np.argmax(battle["vote"])) for battle in longer])
+    save_predictions(table(simulated(400, 1)[:, 0], labels=labels), project / "longer.parquet")
+    arguments = ["--adapter", "styled", "--predictions", "longer.parquet", "--with_features"]
+    output = recipe("calibrate.py", *arguments, cwd=project, fails=True)
+    assert "test_file or dataset_name: missing" in output
+    output = recipe("calibrate.py", *arguments[:4], "--test_file", "longer.csv", cwd=project, fails=True)
+    assert "Give --with_features" in output
+    output = recipe("calibrate.py", *arguments, "--test_file", "test.csv", cwd=project, fails=True)
+    assert "lacks 400 of the predicted battles" in output
+    output = recipe("calibrate.py", *arguments, "--test_file", "longer.csv", cwd=project)
+    assert "length and style alone" in output and "both together are stored" in output
+
+    judge = Judge.from_pretrained(folder, str(project / "models" / "tiny"))
+    stored = judge.settings.calibration["ab"]
+    calibrated = judge.predict_dataset(battles, tta="swap")
+    features = feature_matrix(battles)
+    columns = np.hstack([probabilities_of(both, "ab"), features])
+    assert np.allclose(probabilities_of(calibrated, "ab"), apply_calibration(columns, stored), atol=1e-5)
+    swapped = judge.predict_dataset(list(map(swap_battle, battles)), tta="swap")
+    for order, other in (("ab", "ba"), ("ba", "ab")):
+        expected = swap_probabilities(probabilities_of(calibrated, other))
+        assert np.allclose(probabilities_of(swapped, order), expected, atol=1e-5)
+
+    content = json.loads((folder / "judge.json").read_text())
+    content["calibration"]["ab"]["style"]["features"][0] = "mood"
+    (folder / "judge.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="expected the features turns, .*calibrate it again"):
+        Judge.from_pretrained(folder, str(project / "models" / "tiny"))

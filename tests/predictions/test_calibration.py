@@ -4,8 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.votes import draw, simulated, table
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from lmsys_trl.predictions.calibration import apply_calibration, best_calibration, refuse_calibrated
+from lmsys_trl.predictions.style import fit_with_style
 from lmsys_trl.predictions.table import votes_and_groups
 
 
@@ -42,3 +47,41 @@ def test_predictions_of_others_are_refused():
         refuse_calibrated(table, "mine.parquet", "mine")
     table.attrs["judge"]["calibrated"] = False
     refuse_calibrated(table, "mine.parquet", "mine")
+
+
+def battles_with_style(size: int, judge: float, style: float, seed: int = 0):
+    """A judge's probabilities and two features in columns, votes that depend on both as much as said, and groups."""
+    rng = np.random.default_rng(seed)
+    log_p, features = rng.normal(0, 1, (size, 3)), rng.normal(5, 3, (size, 2))
+    features[:, 1] = 7  # a constant one
+    pull = style * (features[:, :1] - 5) / 3 * [1, -1, 0]
+    labels = draw(softmax(judge * log_p + pull, axis=1), seed)
+    return np.hstack([softmax(log_p, axis=1), features]), labels, np.arange(size) // 3
+
+
+def test_style_corrects_a_judge_where_both_know_something():
+    fitted, helps = best_calibration(*battles_with_style(3000, judge=1.0, style=1.0))
+    assert helps and fitted["method"].startswith("style_")
+    assert fitted["log_loss_after"] < fitted["log_loss_without_style"] - 0.1
+    assert fitted["log_loss_after"] < fitted["log_loss_of_style_alone"] - 0.1
+    assert np.array(fitted["style"]["weights"])[:2, 0] == pytest.approx([1, -1], abs=0.15)
+    assert np.array(fitted["style"]["weights"])[:, 1] == pytest.approx([0, 0, 0])
+
+
+def test_style_that_says_nothing_more_is_left_out():
+    fitted, helps = best_calibration(*battles_with_style(1500, judge=0.5, style=0.0))
+    assert helps and "style" not in fitted and fitted["temperature"] == pytest.approx(2, rel=0.2)
+    # The judge's noise is worse than style alone: the two together are refused.
+    predictions, labels, groups = battles_with_style(3000, judge=0.0, style=1.0)
+    predictions[:, :3] = softmax(np.log(predictions[:, :3]) * 500, axis=1)
+    fitted, _ = best_calibration(predictions, labels, groups)
+    assert "style" not in fitted and fitted["log_loss_of_style_alone"] < fitted["log_loss_after"]
+
+
+def test_style_alone_is_the_logistic_regression_of_scikit_learn():
+    predictions, labels, _ = battles_with_style(500, judge=0.0, style=1.0)
+    predictions[:, :3] = 1 / 3  # without a judge only the features count
+    fitted = fit_with_style(predictions, labels, 0.01)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / (0.01 * 500), tol=1e-8))
+    expected = model.fit(predictions[:, 3:], labels).predict_proba(predictions[:, 3:])
+    assert apply_calibration(predictions, fitted) == pytest.approx(expected, abs=1e-4)

@@ -1,0 +1,52 @@
+"""Length and style beside a judge: what they say of a vote that the judge does not."""
+
+import numpy as np
+from scipy.optimize import minimize
+
+from ..metrics.functions import log_losses
+
+PENALTIES = (0.003, 0.03, 0.3)  # of the squared weights; the cross-fitted log loss chooses
+
+
+def fit_with_style(predictions: np.ndarray, labels: np.ndarray, penalty: float) -> dict:
+    """
+    Fit a temperature, biases and a weight for each class and feature, with a penalty on these weights: a multinomial
+    logistic regression that trusts the judge's log probabilities as a whole.
+
+    Args:
+        predictions (`ndarray`): Probabilities of A, B and tie, and features; of shape `(battles, 3 + features)`.
+        labels (`ndarray`): The votes, as indices into `WINNERS`.
+        penalty (`float`): What a squared weight of a feature with variance 1 adds to the mean log loss, times two.
+
+    Returns:
+        `dict`: `temperature`, `biases`, and `style` with `mean` and `scale` of each feature, and `weights` of shape
+        `(3, features)`.
+    """
+    logits, features = np.log(np.clip(predictions[:, :3], 1e-12, 1)), predictions[:, 3:]
+    votes, (mean, scale) = np.eye(3)[labels], (features.mean(axis=0), features.std(axis=0))
+    scale[scale < 1e-9] = 1.0  # a constant feature: its weight stays 0
+    standardized = (features - mean) / scale
+
+    def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = parameters[4:].reshape(3, -1)
+        summed = parameters[0] * logits + parameters[1:4] + standardized @ weights.T
+        exp = np.exp(summed - summed.max(axis=1, keepdims=True))
+        fitted = exp / exp.sum(axis=1, keepdims=True)
+        error = (fitted - votes) / len(votes)
+        gradient = [[(error * logits).sum()], error.sum(axis=0), (error.T @ standardized + penalty * weights).ravel()]
+        return log_losses(fitted, labels).mean() + penalty / 2 * (weights**2).sum(), np.concatenate(gradient)
+
+    start = np.zeros(4 + 3 * features.shape[1])
+    start[0] = 1
+    bounds = [(1 / 20, 20), *[(-10, 10)] * (len(start) - 1)]
+    fitted = minimize(objective, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    return {
+        "temperature": float(1 / fitted[0]),
+        "biases": (fitted[1:4] - fitted[1:4].mean()).tolist(),
+        "style": {"mean": mean.tolist(), "scale": scale.tolist(), "weights": fitted[4:].reshape(3, -1).tolist()},
+    }
+
+
+def style_logits(features: np.ndarray, style: dict) -> np.ndarray:
+    """What style adds to the log probabilities: features of shape `(battles, features)` -> `(battles, 3)`."""
+    return (features - style["mean"]) / style["scale"] @ np.transpose(style["weights"])
