@@ -55,7 +55,10 @@ def main():
         run("sft.py", "smollm2.yaml", "--dataset_name", output / "data", "--output_dir", judge, *options)
         minutes.append((time.monotonic() - start) / 60)
         judges[strip_local_paths(str(judge))] = f"`{hide_paths(variant) or 'smollm2.yaml'}`"
+    curves = {title: learning_curve(output / f"judge{number}") for number, title in enumerate(judges.values())}
     blocks = [f"Trained in {' and '.join(f'{number:.0f}' for number in minutes)} minutes."]
+    if any(curves.values()):
+        blocks.append(show_curves(curves))
     adapters = [output / f"judge{number}" for number in range(len(judges))]
     for name, folder, votes in (
         ("held-out prompts", output / "held_out", ["--dataset_name", output / "data"]),
@@ -104,6 +107,23 @@ def show_judges(name: str, figures: dict, titles: dict[str, str]) -> list[str]:
         blocks.append(f"Points between the best and the worst rating of {len(models)} models: {', '.join(spans)}.")
     print("", *blocks, sep="\n\n", flush=True)
     return blocks
+
+
+def learning_curve(judge: Path) -> dict[int, float]:
+    """Validation log loss in one order by step, if the judge was evaluated while it was trained."""
+    checkpoints = sorted(judge.glob("checkpoint-*"), key=lambda folder: int(folder.name.rpartition("-")[2]))
+    history = json.loads((checkpoints[-1] / "trainer_state.json").read_text())["log_history"]
+    return {entry["step"]: entry["eval_log_loss"] for entry in history if "eval_log_loss" in entry}
+
+
+def show_curves(curves: dict[str, dict[int, float]]) -> str:
+    steps = sorted(set().union(*curves.values()))
+    rows = [
+        [title, *(f"{curve[step]:.3f}" if step in curve else "" for step in steps)] for title, curve in curves.items()
+    ]
+    table = markdown_table(["validation log loss in one order after steps", *map(str, steps)], rows)
+    print("", table, sep="\n\n", flush=True)
+    return table
 
 
 def interval(figure: dict) -> str:

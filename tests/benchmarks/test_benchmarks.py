@@ -35,6 +35,7 @@ def modules():
     [
         ("data.py", "--sizes"),
         ("demo.py", "--report"),
+        ("peers.py", "--battles_per_step"),
         ("prediction.py", "--implementations"),
         ("real_votes.py", "--variants"),
         ("teachers.py", "--validation_fraction"),
