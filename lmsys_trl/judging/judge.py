@@ -28,6 +28,7 @@ from ..predictions.table import PROBABILITIES, predictions_table
 from ..predictions.tta import select_second_order
 from .battles import as_battle, as_battles
 from .both_orders import combine_orders
+from .compare import compare_answers
 from .forward import activate_adapter
 from .predict import PredictionOptions, predict_order
 from .resume import Shards
@@ -178,6 +179,10 @@ class Judge:
         """
         battle = {"id": None, "prompt": prompt, "response_a": response_a, "response_b": response_b}
         return self.predict_dataset([battle], tta=tta)[PROBABILITIES].iloc[-1].to_dict()
+
+    def compare(self, prompt: Texts, response_a: Texts, response_b: Texts) -> dict:
+        """Compare two answers in both orders, with what was not read of them: see [`compare_answers`]."""
+        return compare_answers(self, prompt, response_a, response_b)
 
     def predict_battles(self, battles: Battles, **options) -> list[dict]:
         """The table of [`~Judge.predict_dataset`] as a list of rows, with None for what is missing."""

@@ -1,0 +1,77 @@
+"""Two answers are compared: on the command line, from files and standard input, and in Python."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from helpers.models import build_base, build_judge
+from helpers.run import REPOSITORY, recipe
+
+from lmsys_trl import Judge
+from lmsys_trl.battle import WINNERS
+from lmsys_trl.judging.compare import comparison_lines
+from lmsys_trl.predictions.table import PROBABILITIES
+
+QUESTION, SUM, REFUSAL = "What is 2 + 2?", "It is 4.", "I'm sorry, but I can't help with that."
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    build_judge(build_base(folder / "models" / "tiny"), folder / "judge")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judge(project):
+    return Judge.from_pretrained(project / "judge", str(project / "models" / "tiny"))
+
+
+def test_probabilities_and_verdict_are_those_of_both_orders(judge):
+    found = judge.compare(QUESTION, SUM, REFUSAL)
+    assert found["ab"] == judge.predict(QUESTION, SUM, REFUSAL)
+    assert found["mean"] == judge.predict(QUESTION, SUM, REFUSAL, tta="swap")
+    other_way = judge.compare(QUESTION, REFUSAL, SUM)
+    for order, swapped in (("ab", "ba"), ("ba", "ab")):
+        a, b, tie = (other_way[swapped][name] for name in PROBABILITIES)
+        assert list(found[order].values()) == pytest.approx([b, a, tie], abs=1e-5)
+    best = {order: max(WINNERS, key=lambda winner: found[order][f"winner_{winner}"]) for order in ("ab", "ba", "mean")}
+    assert found["verdict"] == best["mean"] and found["flips"] == (best["ab"] != best["ba"])
+    assert found["turns_dropped"] == 0 and found["truncated"] == []
+
+
+def test_what_was_not_read_is_said(judge):
+    found = judge.compare(["One?"] * 2, ["x" * 400, "y" * 2000], ["z" * 400, "4"])
+    assert found["turns_dropped"] == 1
+    (text,) = found["truncated"]
+    assert (text["name"], text["turn"], text["total"]) == ("response_a", 2, 2000) and 100 < text["kept"] < 650
+    lines = list(comparison_lines(found))
+    assert lines[-2] == "Turns that were not read, since the conversation is too long: the first 1."
+    assert lines[-1] == f"Only the beginning of answer A in turn 2 was read: {text['kept']} of 2000 tokens."
+
+
+def test_texts_files_and_standard_input(project, judge):
+    (project / "question.txt").write_text(QUESTION)
+    options = ["--adapter", "judge", "--model_name_or_path", "models/tiny"]
+    expected = list(comparison_lines(judge.compare(QUESTION, SUM, REFUSAL)))
+    output = recipe("compare.py", *options, "--prompt", QUESTION, "--a", SUM, "--b", REFUSAL, cwd=project)
+    assert "\n".join(expected) in output and expected[-1].startswith("Verdict: ")
+    command = [sys.executable, REPOSITORY / "recipes" / "compare.py", *options, "--json"]
+    result = subprocess.run(
+        [*command, "--prompt", "question.txt", "--a", SUM, "--b", "-"], cwd=project, input=REFUSAL,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(result.stdout)  # nothing else is written there
+    for key, expected in judge.compare(QUESTION, SUM, REFUSAL).items():
+        assert found[key] == (pytest.approx(expected) if isinstance(expected, dict) else expected)
+
+
+def test_mistakes_are_reported_at_once(project):
+    options = ["--adapter", "judge", "--prompt", QUESTION, "-", "--a", "-", "--b", REFUSAL]
+    output = recipe("compare.py", *options, cwd=project, fails=True)
+    assert "2 problems" in output and "have 2, 1 and 1 texts" in output and "can be one of the texts only" in output
+    (project / "image.png").write_bytes(b"\x89PNG\xff")
+    options = ["--adapter", "judge", "--prompt", QUESTION, "--a", "image.png", "--b", REFUSAL]
+    output = recipe("compare.py", *options, cwd=project, fails=True)
+    assert "a: image.png is not a text file in UTF-8" in output
