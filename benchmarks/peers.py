@@ -59,7 +59,7 @@ def main():
     output = Path(config.output_dir)
     train, test, known = votes(config, output)
     run("prepare.py", "--sources", train, "--validation_fraction", 0.1, "--output_dir", output / "data")
-    battles = load_battles(output / "data")["train"]
+    battles = load_battles(str(output / "data"))["train"]
     held_out = [battle for battle in read_battles(test)[0] if winner_of(battle["vote"])]
     ours = train_ours(config, output)
     peer = train_peer(config, output, battles, held_out)

@@ -22,7 +22,7 @@ from .config import accelerate_configs, bundled_folder, find_accelerate_config, 
 from .errors import UserError, raise_problems
 from .help import recipe_docstring, render_help
 
-LAUNCHED = ("sft", "predict", "out_of_fold", "ensemble", "validate")  # run by `accelerate launch`
+LAUNCHED = ("sft", "predict", "out_of_fold", "pseudo_label", "ensemble", "validate")  # run by `accelerate launch`
 GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 
 

@@ -105,6 +105,7 @@ RANGES = {
         ("label_smoothing", "lora_dropout", "adam_beta1", "adam_beta2", "near_duplicates", "validation_fraction",
          "longest"), BELOW_ONE,
     ),
+    "min_confidence": Range("from 0 to 1", lambda x: 0 <= x <= 1),
     "max_steps": Range("1 or more, or -1 for whole epochs", lambda x: x >= 1 or x == -1),
 }  # fmt: skip
 
