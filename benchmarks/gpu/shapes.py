@@ -32,7 +32,7 @@ from transformers.trainer_pt_utils import BatchRebalanceSampler
 from trl import SFTConfig, SFTTrainer
 
 from lmsys_trl.config import parse_config
-from lmsys_trl.encoding.batching import pack_padding_free, pad_left, token_batches
+from lmsys_trl.encoding.batching import pad_left, token_batches
 from lmsys_trl.encoding.dataset import encode_dataset
 from lmsys_trl.encoding.tokenizer import load_tokenizer
 from lmsys_trl.judging.both_orders import encode_for_prediction
@@ -234,21 +234,12 @@ def build_judge_trainer(case: Case, what: str, at_once: int, clock: Clock, optio
         peft_config=case.lora, callbacks=[clock],
     )  # fmt: skip
     if what.startswith("flex"):
-        trainer.data_collator = collate_padding_free
+        trainer.data_collator.packs = True  # as with flash attention
     if options.get("float32"):
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
     return trainer
-
-
-def collate_padding_free(examples: list[dict]) -> dict:
-    """What the collator of JudgeTrainer does with flash attention, which keeps packed examples apart."""
-    return {
-        **pack_padding_free(examples),
-        "votes": torch.tensor([example["votes"] for example in examples]),
-        "ids": [example["id"] for example in examples],
-    }
 
 
 def train_bare_backbone(case: Case) -> list[float]:

@@ -14,6 +14,12 @@ from trl import ModelConfig
 from ..config import accelerate_configs, find_accelerate_config
 from ..training.config import TrainingConfig
 
+UNDIVIDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
+UNEQUAL_BATCHES = (
+    "max_tokens_per_batch: processes would compute different numbers of batches, and FSDP and DeepSpeed would wait "
+    "for ever. Remove it, or use multi_gpu"
+)
+
 
 class AccelerateConfig(NamedTuple):
     """An accelerate config that was read and checked by itself."""
@@ -142,6 +148,8 @@ def check_compatibility(model: ModelConfig, training: TrainingConfig, cluster: C
         )
     if model.load_in_8bit and (fsdp or zero3):
         problems.append("load_in_8bit: weights in 8 bits can't be split. Use multi_gpu.yaml or zero2.yaml, or 4 bits")
+    if training.max_tokens_per_batch and cluster.distributed_type in UNDIVIDED:
+        problems.append(UNEQUAL_BATCHES)
     at_once = training.per_device_train_batch_size * processes
     if training.battles_per_step and training.battles_per_step % at_once:
         problems.append(

@@ -7,6 +7,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from trl import ModelConfig
 
 from ..training.config import TrainingConfig
+from .launch import UNDIVIDED, UNEQUAL_BATCHES
 
 FLASH_PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
 
@@ -25,6 +26,8 @@ def check_machine(model: ModelConfig, training: TrainingConfig) -> list[str]:
             INTEGRATION_TO_CALLBACK[name]()
         except (RuntimeError, ImportError):
             problems.append(f"report_to: the package of {name} is missing. Install it: pip install {name}")
+    if training.max_tokens_per_batch and training.distributed_state.distributed_type in UNDIVIDED:
+        problems.append(UNEQUAL_BATCHES)
     attention = model.attn_implementation or ""
     if "flash" in attention:
         package = FLASH_PACKAGES.get(attention)

@@ -21,6 +21,13 @@ class TrainingConfig(SFTConfig):
         default=None,
         metadata={"help": "Battles in an optimizer step over all processes; sets gradient_accumulation_steps."},
     )
+    max_tokens_per_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens in a forward and backward pass, with padding: the examples of per_device_train_batch_size "
+            "are divided, the longest first (default: all at once)."
+        },
+    )
     loss: Literal["answer", "letters"] = field(
         default="answer",
         metadata={

@@ -10,12 +10,12 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from ..battle import WINNERS
-from ..encoding.batching import pack_padding_free, pad_left
-from ..encoding.dataset import ORDER_FEATURES, TEACHER_FEATURES
-from ..encoding.examples import IGNORED, letter_ids
+from ..encoding.examples import letter_ids
 from ..errors import UserError
 from ..metrics import score
 from ..models.head import letter_columns
+from .collator import Collator
+from .config import TrainingConfig
 from .losses import answer_loss, letters_loss, teacher_cosine, teacher_kl
 
 MAX_LOSS = 50.0  # nats per battle: a uniform guess over 262,144 tokens costs 12.5
@@ -27,35 +27,15 @@ class JudgeTrainer(SFTTrainer):
     no padding if flash attention keeps examples apart, or if a batch is one example.
     """
 
-    def __init__(self, model, *args, processing_class, **kwargs):
-        flash = "flash" in model.config._attn_implementation
-
-        def collate(examples: list[dict]) -> dict:
-            ids = [example["id"] for example in examples]
-            if "swapped_input_ids" in examples[0]:  # both orders of a battle, in one step
-                examples = [
-                    {name: example[prefix + name] for name in (*ORDER_FEATURES, *TEACHER_FEATURES) if name in example}
-                    for example in examples
-                    for prefix in ("", "swapped_")
-                ]
-            unpadded = flash or len(examples) == 1
-            batch = pack_padding_free(examples) if unpadded else pad_left(examples, processing_class.pad_token_id)
-            targets = {
-                name: torch.tensor([example[name] for example in examples])
-                for name in ("votes", "teachers")
-                if name in examples[0]
-            }
-            # What is known here need not be read back from the device: that would wait for it in every step.
-            answers = (batch["labels"] != IGNORED).any(0).nonzero().squeeze(1)  # letter and end token of each example
-            num_tokens = sum(len(example["input_ids"]) for example in examples)
-            return {**batch, **targets, "ids": ids, "answers": answers, "num_tokens": num_tokens}
-
+    def __init__(self, model, args: TrainingConfig, *, processing_class, **kwargs):
         loaded = {name: parameter.data for name, parameter in model.named_parameters() if parameter.requires_grad}
         super().__init__(
             model,
-            *args,
+            args,
             processing_class=processing_class,
-            data_collator=collate,
+            data_collator=Collator(
+                processing_class.pad_token_id, "flash" in model.config._attn_implementation, args.max_tokens_per_batch
+            ),
             compute_metrics=_letter_metrics,
             **kwargs,
         )
@@ -71,6 +51,13 @@ class JudgeTrainer(SFTTrainer):
         self.add_callback(_StopOnSignal())
         self.add_callback(self._guard)  # after the other, which may ask for a checkpoint
         self._start_counting()
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """The batches that the collator has made of a step's examples, one after the other."""
+        *others, last = inputs.get("batches", [inputs])
+        with self.accelerator.no_sync(model):  # processes may have different numbers of batches
+            losses = [super(JudgeTrainer, self).training_step(model, batch, num_items_in_batch) for batch in others]
+        return sum(losses, super().training_step(model, last, num_items_in_batch))
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """
@@ -106,11 +93,14 @@ class JudgeTrainer(SFTTrainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Keeps three numbers per example: the logits of the letters."""
+        found = []
         with torch.no_grad(), self.compute_loss_context_manager():
-            inputs = self._prepare_inputs(inputs)
-            winners = inputs["votes"].argmax(-1)
-            loss, letters = self.compute_loss(model, inputs, return_outputs=True)
-        return loss.detach(), letters, winners
+            for batch in self._prepare_inputs(inputs.get("batches", [inputs])):
+                winners = batch["votes"].argmax(-1)
+                loss, letters = self.compute_loss(model, batch, return_outputs=True)
+                found.append((loss.detach() * len(winners), letters, winners))
+        losses, letters, winners = zip(*found, strict=True)
+        return sum(losses) / sum(map(len, winners)), torch.cat(letters), torch.cat(winners)
 
     def log(self, logs, start_time=None):
         """Adds speed, padding and the remaining time to what is logged in training."""

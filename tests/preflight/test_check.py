@@ -162,6 +162,8 @@ def test_each_mistake_in_a_recipe_is_caught(check, changes, problem):
 @pytest.mark.parametrize(
     ("name", "changes", "overrides", "problem"),
     [
+        ("zero3", {}, {"load_in_4bit": "false", "max_tokens_per_batch": "512"}, "DeepSpeed would wait for ever"),
+        ("zero2", {}, {"max_tokens_per_batch": "512"}, "FSDP and DeepSpeed would wait for ever. Remove it"),
         ("fsdp", {}, {}, "bnb_4bit_quant_storage: FSDP splits 4-bit weights only if they are stored as dtype"),
         ("fsdp", {}, {"bnb_4bit_quant_storage": "float16"}, "stored as float16. Set bnb_4bit_quant_storage: bfloat16"),
         ("fsdp", {}, {"load_in_4bit": "false", "load_in_8bit": "true"}, "weights in 8 bits can't be split"),

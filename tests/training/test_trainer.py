@@ -73,12 +73,14 @@ def test_the_step_is_the_same_in_any_shape(base, tmp_path):
     trainer.model.train()
     plain_loss(trainer).backward()
     expected = {name: p.grad for name, p in trainer.model.named_parameters() if p.requires_grad}
-    for size, batches, sampling in (
-        (8, 1, "random"), (1, 8, "random"), (3, 3, "random"), (8, 1, "batch_rebalance"), (2, 4, "batch_rebalance"),
+    for size, batches, sampling, max_tokens in (
+        (8, 1, "random", None), (1, 8, "random", None), (3, 3, "random", None), (8, 1, "batch_rebalance", None),
+        (2, 4, "batch_rebalance", None), (8, 1, "batch_rebalance", 900), (4, 2, "random", 1),
     ):  # fmt: skip
         trainer = make_trainer(
             base,
-            tmp_path / f"{sampling}{size}x{batches}",
+            tmp_path / f"{sampling}{size}x{batches}x{max_tokens}",
+            max_tokens_per_batch=max_tokens,
             per_device_train_batch_size=size,
             gradient_accumulation_steps=batches,
             train_sampling_strategy=sampling,
@@ -158,6 +160,9 @@ def test_both_orders_of_a_battle_are_in_the_same_batch(base, tmp_path):
 def test_evaluation_keeps_the_letters_only(base, tmp_path):
     trainer = make_trainer(base, tmp_path, per_device_eval_batch_size=3)
     metrics = trainer.evaluate()
+    divided = make_trainer(base, tmp_path, per_device_eval_batch_size=5, max_tokens_per_batch=900).evaluate()
+    for name in ("eval_loss", "eval_log_loss", "eval_accuracy"):
+        assert divided[name] == pytest.approx(metrics[name], rel=1e-5)
     losses = []
     for example in trainer.eval_dataset:
         with torch.no_grad():
