@@ -35,6 +35,7 @@ def modules():
     [
         ("data.py", "--sizes"),
         ("demo.py", "--report"),
+        ("heads.py", "--seeds"),
         ("peers.py", "--battles_per_step"),
         ("prediction.py", "--implementations"),
         ("real_votes.py", "--variants"),
