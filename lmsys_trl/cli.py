@@ -19,7 +19,7 @@ import yaml
 
 from .artifacts import PACKAGES
 from .config import accelerate_configs, bundled_folder, find_accelerate_config, read_config, shipped_yaml
-from .errors import UserError, raise_problems
+from .errors import UserError
 from .help import recipe_docstring, render_help
 
 LAUNCHED = ("sft", "predict", "out_of_fold", "pseudo_label", "ensemble", "validate")  # run by `accelerate launch`
@@ -82,8 +82,8 @@ def run_verb(verb: str, words: list[str]) -> None:
         if launcher:
             print(f"\n--accelerate_config NAME: one of {', '.join(accelerate_configs())}, or a path.")
         return
-    if launcher:  # accelerate takes seconds to start; a recipe alone reports problems as fast
-        raise_problems(read_config(*classes, argv=words, load=False, script=script).problems)
+    if launcher and read_config(*classes, argv=words, load=False, script=script).problems:
+        launcher = []  # accelerate takes seconds to start, and the recipe alone reports its problems
     os.execv(sys.executable, [sys.executable, *launcher, str(script), *words])
 
 

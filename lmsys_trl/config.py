@@ -23,7 +23,9 @@ class Parsed(NamedTuple):
     problems: list[str]
 
 
-def parse_config(*classes: type | str, argv: list[str] | None = None) -> tuple:
+def parse_config(
+    *classes: type | str, argv: list[str] | None = None, problems: list[str] | None = None
+) -> tuple:
     """
     Read `recipe.py [recipe.yaml] [--key value ...]` into dataclasses. The command line overrides the YAML.
 
@@ -35,6 +37,8 @@ def parse_config(*classes: type | str, argv: list[str] | None = None) -> tuple:
         classes (`type` or `str`): Dataclasses. One that takes seconds to import is given by its dotted name: keys
             are checked against [`inherited_keys`] first, and once more after the import.
         argv (`list[str]`, *optional*): In place of the command line.
+        problems (`list[str]`, *optional*): Where problems are put instead of being raised, for a recipe that looks
+            for more of them. Keys with problems keep their defaults, or are None.
 
     Returns:
         `tuple`: An instance of each class, and last the `dict` of all values that were given.
@@ -46,15 +50,19 @@ def parse_config(*classes: type | str, argv: list[str] | None = None) -> tuple:
     if "--help" in argv or "-h" in argv:
         print(render_help(Path(sys.argv[0]), classes, everything="all" in argv))
         sys.exit(0)
-    raise_problems(read_config(*classes, argv=argv, load=False).problems)  # before classes given by name are imported
+    if problems is None:
+        raise_problems(read_config(*classes, argv=argv, load=False).problems)  # before classes by name are imported
     parsed = read_config(*classes, argv=argv)
-    raise_problems(parsed.problems)
+    if problems is None or not parsed.configs:
+        raise_problems(parsed.problems)
+    else:
+        problems += parsed.problems
     return *parsed.configs, parsed.given
 
 
 def read_config(*classes: type | str, argv: list[str], load: bool = True, script: Path | None = None) -> Parsed:
     """
-    As [`parse_config`], but problems are returned, and keys with problems keep their defaults.
+    As [`parse_config`], but problems are returned. Keys with problems keep their defaults, or are None.
 
     Args:
         classes (`type` or `str`), argv (`list[str]`): As for [`parse_config`].
@@ -73,11 +81,10 @@ def read_config(*classes: type | str, argv: list[str], load: bool = True, script
     if loaded != list(classes) and not problems:  # what an import has changed
         given = _check_all(keys_of(loaded), config_file, options, problems)
     keys = keys_of(loaded)
-    if any(key.default is REQUIRED and name not in given for name, key in keys.items()):
-        return Parsed((), given, problems)
+    values = {name: None for name, key in keys.items() if key.default is REQUIRED} | given
     configs = []
     for cls in loaded:
-        configs += _build(cls, {name: given[name] for name in given if keys[name].owner is cls}, problems)
+        configs += _build(cls, {name: values[name] for name in values if keys[name].owner is cls}, problems)
     return Parsed(tuple(configs) if len(configs) == len(loaded) else (), given, problems)
 
 

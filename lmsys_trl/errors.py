@@ -1,6 +1,7 @@
 """The one exception for what a user can fix."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -23,3 +24,12 @@ def raise_problems(problems: Sequence[str], title: str | None = None) -> None:
     """Raise a [`UserError`] if there are any problems."""
     if problems:
         raise UserError(problems, title)
+
+
+@contextmanager
+def collect_problems(problems: list[str]) -> Iterator[None]:
+    """Add the problems of a [`UserError`] to a list, so that what is independent of them is still looked at."""
+    try:
+        yield
+    except UserError as error:
+        problems += error.problems

@@ -10,7 +10,7 @@ Started again with the same command, an interrupted run resumes from its last ch
 from pathlib import Path
 
 from lmsys_trl.config import parse_config
-from lmsys_trl.errors import raise_problems
+from lmsys_trl.errors import collect_problems, raise_problems
 from lmsys_trl.options import MODEL_CONFIG, TRAINING_CONFIG, JudgeConfig
 from lmsys_trl.terminal import logger, run_recipe, suggest_next
 
@@ -18,9 +18,10 @@ CONFIGS = (JudgeConfig, MODEL_CONFIG, TRAINING_CONFIG)
 
 
 def main():
-    judge_config, model_config, training, given = parse_config(*CONFIGS)
+    problems: list[str] = []
+    judge_config, model_config, training, given = parse_config(*CONFIGS, problems=problems)
 
-    # Imported now: what takes seconds must not delay --help and the report of a typo.
+    # Imported now: what takes seconds must not delay --help.
     from accelerate import PartialState
 
     from lmsys_trl.data.dataset import data_fingerprint, load_battles
@@ -35,11 +36,17 @@ def main():
     from lmsys_trl.training.checkpoints import CheckpointCallback, checkpoint_to_resume
     from lmsys_trl.training.trainer import JudgeTrainer
 
-    raise_problems([*check_recipe(judge_config, model_config, training)[1], *check_machine(model_config, training)])
-    output_dir, earlier = Path(training.output_dir), judge_config.adapter_name_or_path
-    adapter = resolve_adapter(earlier) if earlier else None
+    problems += check_recipe(judge_config, model_config, training)[1] + check_machine(model_config, training)
+    earlier = judge_config.adapter_name_or_path
+    with collect_problems(problems):
+        adapter = resolve_adapter(earlier) if earlier else None
+    with collect_problems(problems):
+        if judge_config.dataset_name:
+            splits = load_battles(judge_config.dataset_name)
+            battles = run.select_training_data(splits, judge_config)
+    raise_problems(problems)
+    output_dir = Path(training.output_dir)
     base = resolve_base(model_config.model_name_or_path, model_config.model_revision)
-    splits = load_battles(judge_config.dataset_name)
     fingerprints = {name: data_fingerprint(split) for name, split in splits.items()}
     if (output_dir / JUDGE_FILE).exists():
         run.check_finished_judge(output_dir, given, base, fingerprints)
@@ -48,7 +55,6 @@ def main():
     refuse_foreign(output_dir, (*ADAPTER_FILES, "README.md"), ("checkpoint-*",), "a run of sft")
     with claim(output_dir, is_main_process=PartialState().is_main_process):
         tokenizer = load_tokenizer(str(base), judge_config.pad_token)
-        battles = run.select_training_data(splits, judge_config)
         examples = run.encode_splits(battles, tokenizer, judge_config, training)
 
         lora = run.lora_config(judge_config, model_config)

@@ -46,10 +46,11 @@ def test_all_verbs_are_listed(tmp_path):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_and_typos_need_no_heavy_imports(verb, tmp_path):
-    """Seconds depend on the machine; what is imported does not."""
+    """Seconds depend on the machine; what is imported does not. With a typo sft looks for more, which takes them."""
+    attempts = [["--help"]] if verb == "sft" else [["--help"], ["--no_such_key", "1"]]
     code = (
         "import runpy, sys\n"
-        "for words in (['--help'], ['--no_such_key', '1']):\n"
+        f"for words in {attempts}:\n"
         "    sys.argv[1:] = words\n"
         "    try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "    except SystemExit as end: print('exit:', end)\n"
@@ -64,13 +65,34 @@ def test_help_and_typos_need_no_heavy_imports(verb, tmp_path):
     )
     assert result.stdout.endswith("imported: []\n"), result.stdout + result.stderr
     assert f"usage: lmsys-trl {verb}" in result.stdout and "exit: 0" in result.stdout
-    assert f"exit: {verb}.py: " in result.stdout and "no_such_key: unknown key" in result.stdout
+    if verb != "sft":
+        assert f"exit: {verb}.py: " in result.stdout and "no_such_key: unknown key" in result.stdout
 
 
 def test_a_typo_is_reported_before_accelerate_starts(tmp_path):
-    status, output = lmsys_trl("sft", "gemma.yaml", "--learning_rat", "1", "--lora_r", "x", cwd=tmp_path)
-    assert status == 1 and "learning_rat: unknown key in the command line. Did you mean learning_rate?" in output
-    assert "lora_r: input should be a valid integer" in output and "Traceback" not in output
+    status, output = lmsys_trl("predict", "--adaptr", "x", "--max_tokens_per_batch", "x", cwd=tmp_path)
+    assert status == 1 and "adaptr: unknown key in the command line. Did you mean adapter?" in output
+    assert "max_tokens_per_batch: input should be a valid integer" in output and "Traceback" not in output
+
+
+@pytest.mark.parametrize("verb", ["sft", "check"])
+def test_all_problems_of_a_recipe_are_reported_together(verb, tmp_path):
+    words = ["--learning_rate", "-1", "--learning_rat", "1", "--lora_target_modules", "q_proj", "nope", "lm_head"]
+    words += ["--lora_layers_to_transform", "0", "99", "--report_to", "nothing", "--max_length", "9000"]
+    status, output = lmsys_trl(verb, "smollm2.yaml", *words, cwd=tmp_path)
+    found = [
+        "learning_rate: input should be a number above 0",
+        "learning_rat: unknown key in the command line. Did you mean learning_rate?",
+        "lora_target_modules: the model has no nope",
+        "lora_target_modules: trl trains no adapter on lm_head",
+        "lora_layers_to_transform: no layer 99 among 0 to 29",
+        "max_length: 9000 tokens, but the model has positions for 8192",
+        "report_to: transformers knows no nothing",
+    ]
+    if verb == "sft":
+        found.append("dataset_name: data/battles is not a data set")
+    assert status == 1 and "Traceback" not in output
+    assert all(problem in output for problem in found), output
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_keys_with_problems_keep_their_defaults(tmp_path):
     }
     assert [problem.partition(":")[0] for problem in parsed.problems] == ["coutn", "share"]
     parsed = read_config(Config, argv=["--count", "4"])
-    assert parsed.configs == () and parsed.problems == ["sources: missing. Files."]
+    assert parsed.configs == (Config(sources=None, count=4),) and parsed.problems == ["sources: missing. Files."]
 
 
 def test_problems_of_several_keys_together_are_reported():

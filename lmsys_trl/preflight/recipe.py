@@ -1,6 +1,7 @@
 """What is wrong with a recipe, as far as it shows without weights, a GPU or the Hub: each problem with its fix."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
@@ -157,15 +158,27 @@ def check_lora(config: PreTrainedConfig, peft_config: PeftConfig, head: str = FR
     model, problems = build_without_weights(config), []
     names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     targets = peft_config.target_modules
+    if isinstance(targets, str) and targets != "all-linear":  # trl's form of a list with one entry
+        try:
+            matched = any(re.fullmatch(targets, name) for name in names)
+        except re.error:
+            matched = False
+        if not matched:
+            problems.append(
+                f"lora_target_modules: one entry alone is a pattern of complete names, and {targets} matches none. "
+                "Write a name as .*q_proj, or give several"
+            )
     # PEFT skips what it does not find, unless it finds nothing.
     for target in targets if isinstance(targets, set) else ():
         if not any(name == target or name.endswith(f".{target}") for name in names):
-            linear = dict.fromkeys(name.rpartition(".")[2] for name in names)
+            linear = dict.fromkeys(name.rpartition(".")[2] for name in names if not name.endswith("lm_head"))
             nearest = (get_close_matches(target, linear, n=1) or [", ".join(linear)])[0]
             problems.append(f"lora_target_modules: the model has no {target}. Did you mean {nearest}?")
     layers = range(config.num_hidden_layers)
-    unknown = [layer for layer in peft_config.layers_to_transform or () if layer not in layers]
+    chosen = peft_config.layers_to_transform or ()
+    unknown = [layer for layer in chosen if layer not in layers]
     if unknown:
+        peft_config.layers_to_transform = [layer for layer in chosen if layer in layers] or None
         listed = ", ".join(map(str, unknown))
         problems.append(f"lora_layers_to_transform: no layer {listed} among {layers[0]} to {layers[-1]}. Remove it")
     num_base = model.num_parameters()
@@ -174,7 +187,7 @@ def check_lora(config: PreTrainedConfig, peft_config: PeftConfig, head: str = FR
     install_head(model, head, list(range(len(WINNERS))))
     try:
         adapted = get_peft_model(model, peft_config, low_cpu_mem_usage=True)  # the adapter on the meta device too
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, re.error) as error:
         return "", problems or [f"lora_*: PEFT refuses them: {error}"]
     trainable, _ = adapted.get_nb_trainable_parameters()
     modules = len(adapted.targeted_module_names)

@@ -135,7 +135,9 @@ def test_a_recipe_that_is_right(check):
         ({"model_name_or_path": "models/none"}, "model_name_or_path: its configuration is not available"),
         ({"lora_target_modules": ["q_proj", "k_prj"]}, "the model has no k_prj. Did you mean k_proj?"),
         ({"lora_target_modules": ["q_proj", "zz"]}, "the model has no zz. Did you mean q_proj, k_proj, v_proj"),
-        ({"lora_target_modules": ["x.*y"]}, "lora_*: PEFT refuses them: Target modules x.*y not found"),
+        ({"lora_target_modules": ["x.*y"]}, "pattern of complete names, and x.*y matches none. Write a name as .*q_p"),
+        ({"lora_target_modules": ["q_proj"]}, "and q_proj matches none. Write a name as .*q_proj, or give several"),
+        ({"lora_target_modules": ["("]}, "lora_target_modules: one entry alone is a pattern of complete names, and ("),
         ({"lora_layers_to_transform": [1, 2, 9]}, "lora_layers_to_transform: no layer 2, 9 among 0 to 1"),
         ({"bnb_4bit_quant_storage": "bf16"}, "Set dtype and bnb_4bit_quant_storage to names such as bfloat16"),
         ({"dtype": "auto"}, "Set dtype and bnb_4bit_quant_storage to names such as bfloat16"),
@@ -207,6 +209,14 @@ def test_all_at_once(folder, check):
     for key in ("battles_per_step", "bnb_4bit_quant_storage"):
         assert f"PROBLEM with changed-fsdp.yaml, {key}: " in output, key
     assert "12 problems" in output and "Traceback" not in output
+
+
+@pytest.mark.parametrize("targets", [["nope"], ["nope", "lm_head"], "("])
+def test_targets_and_layers_that_the_model_does_not_have(check, targets):
+    changes = {"model_name_or_path": "models/tiny", "max_length": 1024, "lora_layers_to_transform": [0, 9]}
+    output = check(changed("recipes/sft/gemma.yaml", **changes, lora_target_modules=targets))
+    assert "PROBLEM lora_target_modules: " in output and "PROBLEM lora_layers_to_transform: no layer 9" in output
+    assert ("trl trains no adapter on lm_head" in output) == ("lm_head" in targets)
 
 
 def test_a_file_that_is_not_a_recipe(check, folder):
