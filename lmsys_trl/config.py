@@ -23,9 +23,7 @@ class Parsed(NamedTuple):
     problems: list[str]
 
 
-def parse_config(
-    *classes: type | str, argv: list[str] | None = None, problems: list[str] | None = None
-) -> tuple:
+def parse_config(*classes: type | str, argv: list[str] | None = None, problems: list[str] | None = None) -> tuple:
     """
     Read `recipe.py [recipe.yaml] [--key value ...]` into dataclasses. The command line overrides the YAML.
 

@@ -67,7 +67,12 @@ def main():
     from lmsys_trl.models.precision import check_inference_config, precision_overrides
     from lmsys_trl.outputs import claim_with_shards, shards_of
     from lmsys_trl.predictions import ensemble
-    from lmsys_trl.predictions.table import check_output_file, load_all_predictions, save_predictions_as
+    from lmsys_trl.predictions.table import (
+        check_output_file,
+        has_vote,
+        load_all_predictions,
+        save_predictions_as,
+    )
 
     output_file = Path(config.output_file)
     raise_problems(
@@ -112,7 +117,7 @@ def main():
         if processes.is_main_process:
             save_predictions_as(combined, output_file)
             logger.info("%d battles combined, written to %s", len(combined), output_file)
-            if output_file.suffix == ".parquet" and combined["winner"].notna().any():
+            if output_file.suffix == ".parquet" and has_vote(combined).any():
                 suggest_next("validate", "--predictions", output_file, "--output_dir", output_file.with_suffix(""))
 
 

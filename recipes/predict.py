@@ -55,7 +55,7 @@ def main():
     from lmsys_trl.judging.resume import all_processes
     from lmsys_trl.models.precision import check_inference_config, precision_overrides
     from lmsys_trl.outputs import claim_with_shards, shards_of
-    from lmsys_trl.predictions.table import check_output_file, save_predictions_as
+    from lmsys_trl.predictions.table import check_output_file, has_vote, save_predictions_as
     from lmsys_trl.predictions.tta import check_tta
 
     output_file = Path(config.output_file)
@@ -87,7 +87,7 @@ def main():
         if processes.is_main_process:
             save_predictions_as(predictions, output_file)
             logger.info("%d battles predicted, written to %s", len(battles), output_file)
-            if output_file.suffix == ".parquet" and predictions["winner"].notna().any():
+            if output_file.suffix == ".parquet" and has_vote(predictions).any():
                 suggest_next("validate", "--predictions", output_file, "--output_dir", output_file.with_suffix(""))
 
 

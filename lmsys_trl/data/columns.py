@@ -11,6 +11,7 @@ from ..battle import WINNERS
 
 TURN_COLUMNS = ("prompt", "response_a", "response_b")
 WINNER_COLUMNS = tuple(f"winner_{winner}" for winner in WINNERS)
+VOTE_COLUMNS = [f"vote_{winner}" for winner in WINNERS]  # the fractions of a vote
 
 
 class RowError(ValueError):

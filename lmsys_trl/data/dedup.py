@@ -9,10 +9,10 @@ from rensa import RMinHash
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..battle import WINNERS, first_prompt, swap_probabilities
+from ..battle import first_prompt, swap_probabilities
+from .columns import VOTE_COLUMNS
 from .rows import digest
 
-VOTE_COLUMNS = [f"vote_{winner}" for winner in WINNERS]  # of tables in memory: the fractions of a vote
 NUM_PERMUTATIONS = 128
 SHINGLE = 5  # characters, so that languages without spaces are compared too
 MIN_RECALL = 0.95  # of pairs that are just as similar as the threshold

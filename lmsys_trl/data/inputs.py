@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from datasets import Dataset
 
 from ..artifacts import file_fingerprint
-from ..battle import winner_of
 from ..errors import UserError
 from ..terminal import logger
 from .config import BattlesConfig
@@ -53,7 +52,7 @@ def battles_to_predict(config: BattlesConfig, folder: Path, processes: "PartialS
 
 def labelled_battles(config: BattlesConfig) -> tuple[list[dict], str]:
     """
-    The battles with a vote for one winner, and a fingerprint of where they came from.
+    The battles with a vote, and a fingerprint of where they came from.
 
     Raises:
         UserError: If there are none.
@@ -61,18 +60,25 @@ def labelled_battles(config: BattlesConfig) -> tuple[list[dict], str]:
     if config.test_file:
         battles, _ = read_battles(config.source())
         fingerprint = file_fingerprint(config.test_file)
+        labelled = [battle for battle in battles if battle["vote"] is not None]
     else:
-        split = _validation_split(config)
-        # A swapped copy says nothing that its source does not, since both orders are predicted.
-        battles = [battle for battle in split if battle["swapped_from"] is None]
-        fingerprint = data_fingerprint(split)
+        battles = _validation_split(config)
+        fingerprint = data_fingerprint(battles)
+        labelled = original_votes(battles)
     where = config.test_file or config.dataset_name
-    labelled = [battle for battle in battles if winner_of(battle["vote"]) is not None]
     if not labelled:
-        raise UserError(f"{where}: none of its {len(battles)} battles has a vote for one winner")
+        raise UserError(f"{where}: none of its {len(battles)} battles has a vote")
     if len(labelled) < len(battles):
-        logger.warning("%s: %d battles without a vote for one winner are skipped", where, len(battles) - len(labelled))
+        logger.warning("%s: %d battles without a vote are skipped", where, len(battles) - len(labelled))
     return labelled, fingerprint
+
+
+def original_votes(split: Dataset) -> list[dict]:
+    """
+    The battles of a split with a vote, without swapped copies, which say nothing that their sources do not where both
+    orders are predicted.
+    """
+    return [battle for battle in split if battle["swapped_from"] is None and battle["vote"] is not None]
 
 
 def _validation_split(config: BattlesConfig) -> Dataset:

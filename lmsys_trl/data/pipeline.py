@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from ..battle import WINNERS, first_prompt
 from ..errors import UserError
+from .columns import VOTE_COLUMNS
 from .config import PrepareConfig
-from .dedup import VOTE_COLUMNS, connected_groups, merged_votes, near_duplicates
+from .dedup import connected_groups, merged_votes, near_duplicates
 from .source import Source
 from .sources import Ledger
 from .splits import assign_folds as number_folds

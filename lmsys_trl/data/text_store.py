@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from ..battle import swap_battle, swap_probabilities
 from ..errors import UserError
-from .dedup import VOTE_COLUMNS, item_key, prompt_key
+from .columns import VOTE_COLUMNS
+from .dedup import item_key, prompt_key
 from .rows import digest
 from .schema import BATTLE_FEATURES, PREPARED_FEATURES
 

@@ -10,7 +10,7 @@ from ..encoding.examples import encode_battles
 from ..errors import UserError
 from ..predictions.calibration import apply_calibration
 from ..predictions.features import swap_features
-from ..predictions.table import PREDICTION_COLUMNS, PROBABILITIES, predictions_table
+from ..predictions.table import PREDICTION_COLUMNS, PROBABILITIES, predictions_table, vote_columns
 
 CHUNK = 256  # battles that are tokenized at a time
 
@@ -68,9 +68,11 @@ def battle_predictions(battles: list[dict], order: str, logits: torch.Tensor, ow
             f"the predictions of {len(broken)} battles are not numbers, the first that of {battles[broken[0]]['id']}. "
             "Compute in another dtype"
         )
+    votes = [battle.get("vote") for battle in battles]
     columns = {
         "id": [battle["id"] for battle in battles],
-        "winner": [winner_of(battle.get("vote")) for battle in battles],
+        "winner": [winner_of(vote) for vote in votes],
+        **vote_columns(votes),
         "fold": [battle.get("fold") for battle in battles],
         "group": [prompt_group(battle) for battle in battles],
         **_columns(swap_probabilities(probabilities) if order == "ba" else probabilities),

@@ -22,7 +22,7 @@ def log_merged_losses(
     Args:
         adapters (`list[str]`): Their names, as for [`resolve_adapter`].
         merged (`Path`): The folder of their average, or, if there is one adapter, of the model it was merged into.
-        battles (`list[dict]`): Battles with a vote for one winner.
+        battles (`list[dict]`): Battles with a vote.
         model_name_or_path (`str`, *optional*): The base model, as for [`Judge.from_pretrained`].
     """
     predictions = {}
@@ -35,10 +35,10 @@ def log_merged_losses(
         model = load_base(merged, judge.settings.precision["dtype"], judge.model.config._attn_implementation)
         settings = dataclasses.replace(judge.settings, head=FROZEN)
         predictions[str(merged)] = _predict(Judge(model, judge.tokenizer, settings), battles)
-    labels = np.array([np.argmax(battle["vote"]) for battle in battles])
+    votes = np.array([battle["vote"] for battle in battles])
     for name, probabilities in predictions.items():
-        loss = log_losses(probabilities, labels).mean()
-        logger.info("%-40s log loss %.4f on %d votes", name, loss, len(labels))
+        loss = log_losses(probabilities, votes).mean()
+        logger.info("%-40s log loss %.4f on %d votes", name, loss, len(votes))
 
 
 def _predict(judge: Judge, battles: list[dict]) -> np.ndarray:

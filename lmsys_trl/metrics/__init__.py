@@ -30,7 +30,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
     Args:
         probabilities (`ndarray`): Of shape `(battles, 3)`, in the order of `WINNERS`.
-        labels (`ndarray`): The votes, as indices into `WINNERS`.
+        labels (`ndarray`): The votes, as indices into `WINNERS`, or as fractions of shape `(battles, 3)`.
 
     Returns:
         `dict[str, float]`: `log_loss`, `accuracy`, `brier_score`, `ece` and `debiased_ce`.

@@ -5,19 +5,25 @@ import numpy as np
 NUM_BINS = 10  # of the calibration errors
 
 
+def as_fractions(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """The fractions of votes, of shape `(battles, classes)`: as they are, or of indices of classes."""
+    return np.eye(num_classes)[labels] if labels.ndim == 1 else labels
+
+
 def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
-    -log(probability of the vote) of each battle, in nats. Finite, as in scikit-learn, where the probability is 0.
+    -log(probability of the vote) of each battle, in nats. Finite, as in scikit-learn, where the probability is 0. Of a
+    vote that is fractions it is what a winner drawn from them would give on average, as in the other functions.
 
     Args:
         probabilities (`ndarray`): Of shape `(battles, classes)`.
-        labels (`ndarray`): The votes, as indices of classes.
+        labels (`ndarray`): The votes, as indices of classes, or as fractions of shape `(battles, classes)`.
 
     Returns:
         `ndarray`: Of shape `(battles,)`.
     """
-    chosen = probabilities[np.arange(len(labels)), labels]
-    return -np.log(np.clip(chosen, np.finfo(np.float64).eps, 1))
+    fractions = as_fractions(labels, probabilities.shape[1])
+    return -(fractions * np.log(np.clip(probabilities, np.finfo(np.float64).eps, 1))).sum(axis=1)
 
 
 def correct(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -26,12 +32,13 @@ def correct(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     of them. Arguments as for [`log_losses`].
     """
     is_largest = probabilities == probabilities.max(axis=1, keepdims=True)
-    return is_largest[np.arange(len(labels)), labels] / is_largest.sum(axis=1)
+    return (is_largest * as_fractions(labels, probabilities.shape[1])).sum(axis=1) / is_largest.sum(axis=1)
 
 
 def squared_distances(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The squared distance to the vote of each battle, summed over classes; arguments as for [`log_losses`]."""
-    return np.sum((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2, axis=1)
+    fractions = as_fractions(labels, probabilities.shape[1])
+    return np.sum((probabilities - fractions) ** 2 + fractions * (1 - fractions), axis=1)
 
 
 def binned(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -42,32 +49,32 @@ def binned(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
         probabilities, labels: As for [`log_losses`].
 
     Returns:
-        `ndarray`: Of shape `(battles, bins, 3)`: 1, the confidence and whether it is correct; zeros in other bins.
+        `ndarray`: Of shape `(battles, bins, 4)`: 1, the confidence, by how much it is correct, and the square of that;
+        zeros in other bins.
     """
     confidence = probabilities.max(axis=1)
     bins = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
-    table = np.zeros((len(bins), NUM_BINS, 3))
-    table[np.arange(len(bins)), bins] = np.stack(
-        [np.ones(len(bins)), confidence, correct(probabilities, labels)], axis=1
-    )
+    table = np.zeros((len(bins), NUM_BINS, 4))
+    is_correct = correct(probabilities, labels)
+    table[np.arange(len(bins)), bins] = np.stack([np.ones(len(bins)), confidence, is_correct, is_correct**2], axis=1)
     return table
 
 
 def calibration_errors(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     Args:
-        sums (`ndarray`): Sums of [`binned`] over battles, of shape `(..., bins, 3)`.
+        sums (`ndarray`): Sums of [`binned`] over battles, of shape `(..., bins, 4)`.
 
     Returns:
         `tuple[ndarray, ndarray, ndarray]`: The expected calibration error, the mean squared one, and the latter minus
         the variance of each bin's accuracy (may be negative), each of shape `(...)`.
     """
-    count, confidence, num_correct = np.moveaxis(sums, -1, 0)
+    count, confidence, num_correct, num_squared = np.moveaxis(sums, -1, 0)
     fraction = count / count.sum(-1, keepdims=True)
     filled = np.maximum(count, 1)
     accuracy = num_correct / filled
     gap = confidence / filled - accuracy
-    variance = accuracy * (1 - accuracy) / np.maximum(count - 1, 1)
+    variance = (num_squared / filled - accuracy**2) / np.maximum(count - 1, 1)
     squared = (fraction * gap**2).sum(-1)
     return (fraction * np.abs(gap)).sum(-1), squared, squared - (fraction * variance).sum(-1)
 

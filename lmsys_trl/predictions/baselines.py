@@ -1,7 +1,5 @@
 """Baselines: predictions without a judge, which a judge must beat."""
 
-from collections import Counter
-
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
@@ -9,7 +7,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..battle import WINNERS
+from .table import VOTE_COLUMNS, vote_fractions
 
 
 def baseline_predictions(table: pd.DataFrame, training: pd.DataFrame | None) -> tuple[dict[str, np.ndarray], str]:
@@ -17,8 +15,8 @@ def baseline_predictions(table: pd.DataFrame, training: pd.DataFrame | None) -> 
     Predict battles with each baseline.
 
     Args:
-        table (`DataFrame`): The battles to predict, as made by [`features_table`]. With `winner` and `group` alone
-            there is no logistic regression.
+        table (`DataFrame`): The battles to predict, as made by [`features_table`]. With votes and `group` alone there
+            is no logistic regression.
         training (`DataFrame`, *optional*): The judge's training battles. Default: each battle is predicted from
             those in `table` with another first prompt.
 
@@ -28,7 +26,7 @@ def baseline_predictions(table: pd.DataFrame, training: pd.DataFrame | None) -> 
     """
     uniform = np.full((len(table), 3), 1 / 3)
     predictions, fits = {"uniform": uniform}, {"class_prior": _class_prior}
-    if len(table.columns) > 2:
+    if _features(table):
         fits["logistic_regression"] = _logistic_regression
     if training is not None:
         predictions |= {name: fit(training, table) for name, fit in fits.items()}
@@ -43,19 +41,24 @@ def baseline_predictions(table: pd.DataFrame, training: pd.DataFrame | None) -> 
 
 
 def _class_prior(training: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
-    wins = Counter(training["winner"])
-    counts = np.array([wins[winner] + 1 for winner in WINNERS])  # plus one, so that no probability is 0
+    counts = vote_fractions(training).sum(axis=0) + 1  # plus one, so that no probability is 0
     return np.tile(counts / counts.sum(), (len(table), 1))
 
 
 def _logistic_regression(training: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
     probabilities = _class_prior(training, table)
-    if training["winner"].nunique() < 2:
+    votes, features = vote_fractions(training), _features(training)
+    rows, winners = np.nonzero(votes)  # a vote for several counts for each, by its fraction
+    if len(set(winners)) < 2:
         return probabilities
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    features = training.columns.drop(["winner", "group"])
-    model.fit(training[features], training["winner"])
-    seen = [WINNERS.index(winner) for winner in model.classes_]
+    model.fit(training[features].iloc[rows], winners, logisticregression__sample_weight=votes[rows, winners])
+    seen = model.classes_
     # A winner without training votes keeps its probability of the prior.
     probabilities[:, seen] = model.predict_proba(table[features]) * probabilities[:, seen].sum(axis=1, keepdims=True)
     return probabilities
+
+
+def _features(table: pd.DataFrame) -> list[str]:
+    """The columns to predict from."""
+    return [name for name in table if name not in ("winner", "group", *VOTE_COLUMNS)]

@@ -10,11 +10,11 @@ from scipy.optimize import minimize, minimize_scalar
 from sklearn.model_selection import GroupKFold
 
 from ..errors import UserError
-from ..metrics.functions import log_losses
+from ..metrics.functions import as_fractions, log_losses
 from ..terminal import logger
 from .features import FEATURES
 from .style import PENALTIES, fit_with_style, style_logits
-from .table import PROBABILITIES, votes_and_groups
+from .table import PROBABILITIES, has_vote, votes_and_groups
 
 CALIBRATED_ORDERS = {"ab": "one order of the answers", "mean": "both orders"}
 
@@ -62,7 +62,7 @@ def fit_temperature_and_biases(probabilities: np.ndarray, labels: np.ndarray) ->
     "bias-corrected temperature scaling" of [Alexandari et al.](https://arxiv.org/abs/1901.06852)).
     """
     probabilities = probabilities[:, :3]
-    logits, votes = np.log(np.clip(probabilities, 1e-12, 1)), np.eye(3)[labels]
+    logits, votes = np.log(np.clip(probabilities, 1e-12, 1)), as_fractions(labels, 3)
 
     # Convex in these parameters: the inverse temperature, and the biases.
     def log_loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
@@ -135,7 +135,7 @@ def best_calibration(predictions: np.ndarray, labels: np.ndarray, groups: np.nda
 
     Args:
         predictions (`ndarray`): Probabilities of shape `(battles, 3)`, followed by columns of features, if any.
-        labels (`ndarray`): The votes, as indices into `WINNERS`.
+        labels (`ndarray`): The votes, as for [`log_losses`].
         groups (`ndarray`): Battles of one group are never on both sides of a cross-fit.
 
     Returns:
@@ -225,7 +225,7 @@ def fit_calibrations(
     """
     calibrations = {}
     for order, description in CALIBRATED_ORDERS.items():
-        rows = predictions[(predictions["order"] == order) & predictions["winner"].notna()]
+        rows = predictions[(predictions["order"] == order) & has_vote(predictions)]
         if order == "mean":
             in_both_orders = rows["id"].isin(predictions["id"][predictions["order"] == "ba"])
             if not len(rows) or not in_both_orders.all():

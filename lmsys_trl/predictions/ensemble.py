@@ -7,10 +7,10 @@ import pandas as pd
 from scipy.optimize import minimize
 
 from ..errors import UserError, raise_problems
-from ..metrics.functions import log_losses
+from ..metrics.functions import as_fractions, log_losses
 from ..terminal import logger
 from .calibration import cross_fitted
-from .table import PROBABILITIES, best_order, load_all_predictions, votes_and_groups
+from .table import PROBABILITIES, best_order, has_vote, load_all_predictions, votes_and_groups
 from .tta import top_fraction
 
 MISMATCH = "predictions that do not belong together:"
@@ -157,20 +157,20 @@ def fit_weights(predictions: np.ndarray, labels: np.ndarray, mean: str = "arithm
 
     Args:
         predictions (`ndarray`): Of shape `(battles, members, 3)`, of battles that no member was trained on.
-        labels (`ndarray`): The votes, as indices into `WINNERS`.
+        labels (`ndarray`): The votes, as for [`log_losses`].
         mean (`str`): As for [`combine`].
     """
     num_members = predictions.shape[1]
-    rows = np.arange(len(labels))
+    votes = as_fractions(labels, 3)
 
     def log_loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         weights = np.clip(weights, 0, None)  # SLSQP may step out of its bounds by a rounding error
         combined = combine(predictions, weights / weights.sum(), mean)
         if mean == "geometric":
             logs = np.log(np.clip(predictions, 1e-12, 1))
-            slopes = (combined[:, None] * logs).sum(axis=2) - logs[rows, :, labels]
+            slopes = ((combined - votes)[:, None] * logs).sum(axis=2)
         else:
-            slopes = 1 - predictions[rows, :, labels] / np.clip(combined[rows, labels], 1e-12, 1)[:, None]
+            slopes = 1 - (predictions * (votes / np.clip(combined, 1e-12, 1))[:, None]).sum(axis=2)
         return log_losses(combined, labels).mean(), slopes.mean(axis=0)
 
     solution = minimize(
@@ -235,7 +235,7 @@ def fit_on_predictions(
 def _fit_and_log(
     name: str, files: Sequence[str], battles: pd.DataFrame, predictions: np.ndarray, mean: str
 ) -> list[float]:
-    labelled = battles["winner"].notna().to_numpy()
+    labelled = has_vote(battles)
     predictions = predictions[labelled]
     labels, groups = votes_and_groups(battles[labelled])
     if len(set(groups)) < 2:

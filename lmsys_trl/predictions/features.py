@@ -11,6 +11,7 @@ import pandas as pd
 from ..artifacts import atomic_write
 from ..battle import prompt_group, winner_of
 from ..errors import UserError
+from .table import VOTE_COLUMNS, has_vote
 
 FEATURES_FILE = "baseline_features.parquet"
 
@@ -63,7 +64,7 @@ def features_of(battles: list[dict], predictions: pd.DataFrame) -> pd.DataFrame:
     """
     features = pd.DataFrame(feature_matrix(battles), [battle["id"] for battle in battles], FEATURES)
     features = features[~features.index.duplicated()]
-    missing = set(predictions["id"][predictions["winner"].notna()]) - set(features.index)
+    missing = set(predictions["id"][has_vote(predictions)]) - set(features.index)
     if missing:
         raise UserError(
             f"test_file or dataset_name: lacks {len(missing)} of the predicted battles, such as {min(missing)}. Name "
@@ -73,11 +74,15 @@ def features_of(battles: list[dict], predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def features_table(battles: Iterable[dict]) -> pd.DataFrame:
-    """One row per battle: its features, `winner`, and `group`, a hash of the first prompt. No texts."""
+    """
+    One row per battle with a vote: its features, `winner`, [`VOTE_COLUMNS`], and `group`, a hash of the first prompt.
+    No texts.
+    """
     rows = [
         {
             **battle_features(battle),
             "winner": winner_of(battle["vote"]),
+            **dict(zip(VOTE_COLUMNS, battle["vote"], strict=True)),
             "group": prompt_group({**battle, "group": None}),
         }
         for battle in battles

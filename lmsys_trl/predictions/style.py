@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.optimize import minimize
 
-from ..metrics.functions import log_losses
+from ..metrics.functions import as_fractions, log_losses
 
 PENALTIES = (0.003, 0.03, 0.3)  # of the squared weights; the cross-fitted log loss chooses
 
@@ -15,7 +15,7 @@ def fit_with_style(predictions: np.ndarray, labels: np.ndarray, penalty: float) 
 
     Args:
         predictions (`ndarray`): Probabilities of A, B and tie, and features; of shape `(battles, 3 + features)`.
-        labels (`ndarray`): The votes, as indices into `WINNERS`.
+        labels (`ndarray`): The votes, as for [`log_losses`].
         penalty (`float`): What a squared weight of a feature with variance 1 adds to the mean log loss, times two.
 
     Returns:
@@ -23,7 +23,7 @@ def fit_with_style(predictions: np.ndarray, labels: np.ndarray, penalty: float) 
         `(3, features)`.
     """
     logits, features = np.log(np.clip(predictions[:, :3], 1e-12, 1)), predictions[:, 3:]
-    votes, (mean, scale) = np.eye(3)[labels], (features.mean(axis=0), features.std(axis=0))
+    votes, (mean, scale) = as_fractions(labels, 3), (features.mean(axis=0), features.std(axis=0))
     scale[scale < 1e-9] = 1.0  # a constant feature: its weight stays 0
     standardized = (features - mean) / scale
 

@@ -1,6 +1,6 @@
 """Tables of predictions, on disk and in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..artifacts import atomic_write
-from ..battle import WINNERS
-from ..data.columns import WINNER_COLUMNS
+from ..battle import WINNERS, vote_for
+from ..data.columns import VOTE_COLUMNS, WINNER_COLUMNS
 from ..errors import UserError, raise_problems
 from ..outputs import check_shards, shards_of
 
@@ -21,6 +21,7 @@ PREDICTION_COLUMNS = {
     "order": "string",  # "ab" as given, "ba" swapped, "mean" of both; always in terms of the battle as given
     **dict.fromkeys(PROBABILITIES, "float64"),
     "winner": "string",  # of the vote, if there is one
+    **dict.fromkeys(VOTE_COLUMNS, "float64"),  # the fractions of the vote, in older files the winner alone
     "num_tokens": "int64",  # of the examples that were read in the order given
     "fold": "Int64",
     "group": "string",  # battles of one group have the same first prompt, or a similar one
@@ -62,7 +63,9 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
     if "judge" in table and table["judge"].nunique() > 1:
         raise UserError(f"predictions {path}: holds those of {table['judge'].nunique()} judges. Give a file of one")
     # A group is only needed for a fit, and a fold never.
-    missing = [name for name in PREDICTION_COLUMNS if name not in table and name not in ("fold", "group")]
+    missing = [
+        name for name in PREDICTION_COLUMNS if name not in table and name not in ("fold", "group", *VOTE_COLUMNS)
+    ]
     if missing:
         raise UserError(f"predictions {path}: no columns {', '.join(missing)}. Make it with lmsys-trl predict")
     problems = table_problems(table) if len(table) else ["there are none in it"]
@@ -79,13 +82,15 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def table_problems(table: pd.DataFrame) -> list[str]:
     """What is wrong with the rows of a predictions table: each with its count and the first id."""
     p = table[PROBABILITIES].to_numpy(dtype=float, na_value=np.nan)
-    winner = table["winner"]
+    winner, shares = table["winner"], table.reindex(columns=VOTE_COLUMNS)
     wrong = {
         "rows without an id": table["id"].isna(),
         f"rows whose order is not one of {', '.join(ORDERS)}": ~table["order"].isin(ORDERS),
         "rows with the id and order of another one": table.duplicated(["id", "order"]),
         "rows are not probabilities: finite, not negative, with the sum 1": ~is_distribution(p),
         f"rows whose winner is not one of {', '.join(WINNERS)}": winner.notna() & ~winner.isin(WINNERS),
+        "rows whose vote is not fractions: finite, not negative, with the sum 1": shares.notna().any(axis=1)
+        & ~is_distribution(shares.to_numpy(dtype=float)),
     }
     masks = {what: np.asarray(mask, dtype=bool) for what, mask in wrong.items()}
     return [
@@ -118,14 +123,34 @@ def load_all_predictions(paths: Sequence[str | Path]) -> list[pd.DataFrame]:
     return tables
 
 
+def vote_columns(votes: Iterable[Sequence[float] | None]) -> dict[str, np.ndarray]:
+    """Votes as the columns [`VOTE_COLUMNS`], NaN where there is none."""
+    rows = [[np.nan] * 3 if vote is None or len(vote) == 0 else vote for vote in votes]
+    return dict(zip(VOTE_COLUMNS, np.reshape(rows, (-1, 3)).T, strict=True))
+
+
+def vote_fractions(table: pd.DataFrame) -> np.ndarray:
+    """
+    The fractions of each row's vote, of shape `(rows, 3)`, NaN where there is none. Where a table has a winner alone
+    it has all of the vote.
+    """
+    of_winner = pd.DataFrame(vote_columns(None if pd.isna(winner) else vote_for(winner) for winner in table["winner"]))
+    shares = table.reindex(columns=VOTE_COLUMNS).to_numpy(dtype=float)
+    return np.where(np.isnan(shares), of_winner.to_numpy(), shares)
+
+
+def has_vote(table: pd.DataFrame) -> np.ndarray:
+    """A boolean mask of the rows with a vote."""
+    return ~np.isnan(vote_fractions(table)).any(axis=1)
+
+
 def votes_and_groups(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """
-    What a fit needs besides the predictions: the votes as indices into `WINNERS`, and the groups. A battle without a
+    What a fit needs besides the predictions: the votes as [`vote_fractions`], and the groups. A battle without a
     group is one of its own.
     """
     groups = rows["group"] if "group" in rows else pd.Series(pd.NA, rows.index, dtype="string")
-    labels = np.array([WINNERS.index(winner) for winner in rows["winner"]], dtype=int)
-    return labels, groups.fillna("id " + rows["id"]).to_numpy(dtype=str)
+    return vote_fractions(rows), groups.fillna("id " + rows["id"]).to_numpy(dtype=str)
 
 
 def check_output_file(path: Path, suffixes: tuple[str, ...] = (".csv", ".parquet")) -> list[str]:

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from ..artifacts import strip_local_paths
 from ..battle import WINNERS
+from ..data.columns import VOTE_COLUMNS
 from ..data.config import PrepareConfig
 from ..data.contamination import NO_MATCH
 from ..data.dataset import REMOVED_FILE
-from ..data.dedup import VOTE_COLUMNS
 from ..data.source import Source
 from ..data.sources import Ledger
 from ..encoding.template import PROMPT_VERSION

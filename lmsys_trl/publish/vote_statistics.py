@@ -7,7 +7,8 @@ import pandas as pd
 import pyarrow as pa
 
 from ..battle import winner_of
-from ..data.dedup import VOTE_COLUMNS, swap_where
+from ..data.columns import VOTE_COLUMNS
+from ..data.dedup import swap_where
 from ..data.splits import sample_by_hash
 from ..data.text_store import take_rows
 from ..predictions.features import battle_features

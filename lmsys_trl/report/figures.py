@@ -8,6 +8,7 @@ from scipy.stats import entropy
 
 from ..metrics.functions import binned, calibration_errors, correct, flips, log_losses, squared_distances
 from ..predictions.calibration import cross_fitted_temperature
+from ..predictions.table import VOTE_COLUMNS
 from . import METRICS_VERSION
 from .bootstrap import GroupBootstrap, figure
 from .ratings import model_ratings
@@ -35,7 +36,7 @@ def report_figures(
     Returns:
         `dict`: The content of `metrics.json`, without what it says about how it was made.
     """
-    labels, groups = votes["label"].to_numpy(), list(votes["group"])
+    labels, groups = votes[VOTE_COLUMNS].to_numpy(), list(votes["group"])
     bootstrap = GroupBootstrap(groups)
     finals = {name: judge.final for name, judge in judges.items()}
     figures: dict[str, Any] = {
@@ -69,7 +70,7 @@ def scores(predictions: np.ndarray, labels: np.ndarray, bootstrap: GroupBootstra
 
     Args:
         predictions (`ndarray`): Of shape `(battles, 3)`.
-        labels (`ndarray`): The votes, as indices into `WINNERS`.
+        labels (`ndarray`): The votes, as for [`log_losses`].
         bootstrap (`GroupBootstrap`): Of the same battles.
     """
     bins = binned(predictions, labels)

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..artifacts import atomic_write, write_json
 from ..metrics.functions import log_losses
-from ..predictions.table import save_predictions
+from ..predictions.table import VOTE_COLUMNS, save_predictions
 from .bootstrap import GroupBootstrap
 from .plots import confusion_matrix, flips_plot, known_plot, loss_by_length, ratings_plot, reliability_diagram
 from .summary import score_rows
@@ -44,7 +44,7 @@ def write_report(
         known (`ndarray`, *optional*): The known probabilities, as for [`report_figures`].
     """
     (output_dir / "plots").mkdir(parents=True, exist_ok=True)
-    bootstrap, labels = GroupBootstrap(list(votes["group"])), votes["label"].to_numpy()
+    bootstrap, labels = GroupBootstrap(list(votes["group"])), votes[VOTE_COLUMNS].to_numpy()
     plots = {
         name: _judge_plots(name, judge, labels, figures["ratings"], known, bootstrap) for name, judge in judges.items()
     }

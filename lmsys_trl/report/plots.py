@@ -13,10 +13,10 @@ COLORS = ("tab:blue", "tab:orange", "tab:green")
 NUM_LENGTH_BINS = 8  # with the same number of battles in each
 
 
-def reliability_diagram(probabilities: np.ndarray, labels: np.ndarray) -> bytes:
+def reliability_diagram(probabilities: np.ndarray, votes: np.ndarray) -> bytes:
     """
     How often each class won where it was predicted with a probability of 0 to 10%, 10 to 20% and so on, and how many
-    battles these are.
+    battles these are. Votes are fractions, of shape `(battles, 3)`.
     """
     figure = Figure(figsize=(5, 5.6), layout="constrained")
     axes, counts = figure.subplots(2, sharex=True, height_ratios=(3, 1))
@@ -26,7 +26,7 @@ def reliability_diagram(probabilities: np.ndarray, labels: np.ndarray) -> bytes:
         shown = np.unique(bins)
         sizes = np.array([(bins == b).sum() for b in shown])
         predicted = [probabilities[bins == b, i].mean() for b in shown]
-        observed = np.array([(labels[bins == b] == i).mean() for b in shown])
+        observed = np.array([votes[bins == b, i].mean() for b in shown])
         error = 1.96 * np.sqrt(observed * (1 - observed) / sizes)
         axes.errorbar(predicted, observed, error, color=color, linewidth=1, marker="o", markersize=4, label=name)
         counts.bar(shown / 10 + 0.02 + 0.03 * i, sizes, width=0.03, align="edge", color=color)
@@ -36,17 +36,18 @@ def reliability_diagram(probabilities: np.ndarray, labels: np.ndarray) -> bytes:
     return png(figure)
 
 
-def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> bytes:
+def confusion_matrix(probabilities: np.ndarray, votes: np.ndarray) -> bytes:
     """Votes against verdicts (the most probable class), as numbers of battles."""
-    counts = np.zeros((3, 3), dtype=int)
-    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
+    counts = votes.T @ np.eye(3)[probabilities.argmax(axis=1)]
     figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     axes = figure.subplots()
     axes.imshow(counts, cmap="Blues")
     for row in range(3):
         for column in range(3):
             dark = counts[row, column] > counts.max() / 2
-            axes.text(column, row, counts[row, column], ha="center", va="center", color="white" if dark else "black")
+            axes.text(
+                column, row, f"{counts[row, column]:.6g}", ha="center", va="center", color="white" if dark else "black"
+            )
     axes.set(xticks=range(3), xticklabels=NAMES, yticks=range(3), yticklabels=NAMES, xlabel="verdict", ylabel="vote")
     return png(figure)
 

@@ -9,6 +9,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import kendalltau, spearmanr
 from sklearn.linear_model import LogisticRegression
 
+from ..predictions.table import VOTE_COLUMNS
 from .bootstrap import GroupBootstrap, figure
 
 NUM_RESAMPLES = 200  # fewer than other figures have, since each is a fit
@@ -48,7 +49,7 @@ def model_ratings(votes: pd.DataFrame, finals: dict[str, np.ndarray], bootstrap:
     many = bootstrap.num_groups > 1
     annotators, *ratings = (
         _resampled_ratings(a, b, known, probabilities, len(models), bootstrap)
-        for probabilities in (np.eye(3)[votes["label"]], *finals.values())
+        for probabilities in (votes[VOTE_COLUMNS].to_numpy(), *finals.values())
     )
     by_judge = dict(zip(finals, ratings, strict=True))
     order = np.argsort(-annotators[0])

@@ -1,10 +1,13 @@
 """Where a judge is good and where it is not: slices, annotator agreement, and high-confidence errors."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from ..battle import WINNERS, swap_probabilities
+from ..battle import WINNERS, swap_probabilities, winner_of
 from ..metrics.functions import correct, log_losses
+from ..predictions.table import VOTE_COLUMNS
 from .bootstrap import GroupBootstrap
 from .votes import JudgePredictions
 
@@ -26,7 +29,9 @@ def battle_attributes(
     Returns:
         `DataFrame`: A row for each battle and a column for each attribute, as text.
     """
-    table = {"vote": np.array(["A wins", "B wins", "tie"], dtype=object)[votes["label"]]}
+    shares = votes[VOTE_COLUMNS].to_numpy()
+    winner = np.array(["A wins", "B wins", "tie"], dtype=object)[shares.argmax(axis=1)]
+    table: dict[str, Any] = {"vote": np.where(shares.max(axis=1) == 1, winner, "divided")}
     table["tokens"] = _ranges(num_tokens)
     if complete_lengths is not None:
         dropped = 1 - num_tokens / complete_lengths
@@ -112,21 +117,20 @@ def annotator_agreement(votes: pd.DataFrame, finals: dict[str, np.ndarray], boot
     """
     if "item" not in votes:
         return None
-    label = votes["label"].to_numpy()
-    same_order = np.where(votes["swapped"], swap_probabilities(np.arange(3))[label], label)
-    table = pd.DataFrame({"item": votes["item"].to_numpy(), "label": same_order})
-    count = table.groupby("item")["label"].transform("size").to_numpy()
-    table["same"] = table.groupby(["item", "label"])["label"].transform("size")
-    same, most = table["same"].to_numpy(), table.groupby("item")["same"].transform("max").to_numpy()
+    label = votes[VOTE_COLUMNS].to_numpy()
+    same_order = np.where(votes["swapped"].to_numpy()[:, None], swap_probabilities(label), label)
+    by_item = pd.DataFrame(same_order).groupby(votes["item"].to_numpy())
+    count, sums = by_item[0].transform("size").to_numpy(), by_item.transform("sum").to_numpy()
+    same = (same_order * (sums - same_order)).sum(axis=1)  # with the other votes
     several = count > 1
     if not several.any():
         return None
     return {
         "num_battles": int(several.sum()),
-        "num_items": int(table["item"][several].nunique()),
-        "annotators": bootstrap.mean((same - 1) / np.maximum(count - 1, 1), several),
-        "best_accuracy": bootstrap.mean(most / count, several),
-        "best_log_loss": bootstrap.mean(-np.log(same / count), several),
+        "num_items": int(votes["item"][several].nunique()),
+        "annotators": bootstrap.mean(same / np.maximum(count - 1, 1), several),
+        "best_accuracy": bootstrap.mean(sums.max(axis=1) / count, several),
+        "best_log_loss": bootstrap.mean(log_losses(sums / count[:, None], same_order), several),
         "judges": {
             judge: {
                 "accuracy": bootstrap.mean(correct(final, label), several),
@@ -138,16 +142,21 @@ def annotator_agreement(votes: pd.DataFrame, finals: dict[str, np.ndarray], boot
 
 
 def high_confidence_errors(votes: pd.DataFrame, judge: JudgePredictions) -> list[dict]:
-    """The `id`, `vote` and `prediction` of the wrong verdicts with the highest probability, one for each item."""
-    labels, final = votes["label"].to_numpy(), judge.final
-    wrong = correct(final, labels) == 0
+    """
+    The `id`, `vote` and `prediction` of the wrong verdicts with the highest probability, one for each item. Wrong is a
+    verdict for what has less of the vote than another.
+    """
+    shares, final = votes[VOTE_COLUMNS].to_numpy(), judge.final
+    wrong = correct(final, shares == shares.max(axis=1, keepdims=True)) == 0
     order = np.argsort(-np.where(wrong, final.max(axis=1), -1), kind="stable")[: wrong.sum()]
     items = votes["item"].iloc[order] if "item" in votes else votes.index[order]
     order = order[~pd.Series(items).duplicated().to_numpy()][:NUM_ERRORS]
     return [
         {
             "id": votes.index[i],
-            "vote": WINNERS[labels[i]],
+            "vote": winner_of(shares[i])
+            if shares[i].max() == 1
+            else dict(zip(WINNERS, map(float, shares[i]), strict=True)),
             "prediction": dict(zip(WINNERS, map(float, final[i]), strict=True)),
         }
         for i in order

@@ -6,14 +6,22 @@ import numpy as np
 import pandas as pd
 
 from ..artifacts import file_fingerprint, strip_local_paths
-from ..battle import WINNERS, prompt_group, winner_of
+from ..battle import prompt_group
 from ..data.config import BattlesConfig
 from ..data.dataset import load_battles
 from ..data.dedup import item_key
-from ..data.inputs import labelled_battles
+from ..data.inputs import labelled_battles, original_votes
 from ..errors import UserError, raise_problems
 from ..predictions.features import features_table
-from ..predictions.table import PROBABILITIES, is_distribution, load_predictions
+from ..predictions.table import (
+    PROBABILITIES,
+    VOTE_COLUMNS,
+    has_vote,
+    is_distribution,
+    load_predictions,
+    vote_columns,
+    vote_fractions,
+)
 
 
 @dataclass
@@ -49,21 +57,19 @@ class JudgePredictions:
 def votes_table(battles: list[dict]) -> pd.DataFrame:
     """
     Args:
-        battles (`list[dict]`): Battles with a vote for one winner, with a `group` or not.
+        battles (`list[dict]`): Battles with a vote, with a `group` or not.
 
     Returns:
-        `DataFrame`: By id: `label` (index into `WINNERS`), `group`, `item` and `swapped` as returned by [`item_key`],
-        `turns`, `source`, `language`, `identical`, `model_a`, `model_b`.
+        `DataFrame`: By id: [`VOTE_COLUMNS`], `group`, `item` and `swapped` as returned by [`item_key`], `turns`,
+        `source`, `language`, `identical`, `model_a`, `model_b`.
     """
     rows = []
     for battle in battles:
         item, swapped = item_key(battle)
-        winner = winner_of(battle["vote"])
-        assert winner is not None
         rows.append(
             {
                 "id": battle["id"],
-                "label": WINNERS.index(winner),
+                **dict(zip(VOTE_COLUMNS, battle["vote"], strict=True)),
                 "group": prompt_group(battle),
                 "item": item,
                 "swapped": swapped,
@@ -76,12 +82,12 @@ def votes_table(battles: list[dict]) -> pd.DataFrame:
 
 
 def votes_from_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The votes of a predictions file, by id: `label`, and `group`, the id itself where none is known."""
-    votes = predictions.dropna(subset=["winner"]).drop_duplicates("id").set_index("id", drop=False)
+    """The votes of a predictions file, by id: [`VOTE_COLUMNS`], and `group`, the id itself where none is known."""
+    votes = predictions[has_vote(predictions)].drop_duplicates("id").set_index("id", drop=False)
     if votes.empty:
         raise UserError("predictions: the first file has no votes. Name them with --test_file or --dataset_name")
     groups = votes["group"].fillna(votes["id"]) if "group" in votes else votes["id"]
-    return pd.DataFrame({"label": votes["winner"].map(WINNERS.index), "group": groups}, index=votes.index)
+    return pd.DataFrame(vote_columns(vote_fractions(votes)), votes.index).assign(group=groups)
 
 
 def load_votes(
@@ -106,18 +112,17 @@ def load_votes(
 
 
 def baseline_features(battles: list[dict], votes: pd.DataFrame) -> pd.DataFrame:
-    """What baselines predict from: as [`features_table`], or `winner` and `group` alone if no texts are known."""
+    """What baselines predict from: as [`features_table`], or votes and `group` alone if no texts are known."""
     if battles:
         return features_table(battles)
-    return pd.DataFrame({"winner": np.array(WINNERS)[votes["label"]], "group": votes["group"].to_numpy()})
+    return votes[[*VOTE_COLUMNS, "group"]].assign(winner=None)
 
 
 def training_split(config: BattlesConfig) -> dict[str, pd.DataFrame | None]:
     """The features of the data set whose validation split is looked at, as those of a judge; nothing of a file."""
     if config.dataset_name is None:
         return {}
-    train = load_battles(config.dataset_name)["train"]
-    return {"": features_table(b for b in train if b["swapped_from"] is None and winner_of(b["vote"]) is not None)}
+    return {"": features_table(original_votes(load_battles(config.dataset_name)["train"]))}
 
 
 def read_known_probabilities(path: str | None, ids: pd.Index) -> np.ndarray | None:
@@ -182,7 +187,7 @@ def judge_predictions(name: str, predictions: pd.DataFrame, votes: pd.DataFrame)
         UserError: If battles are predicted twice, not at all, or with other votes, or if probabilities are invalid.
     """
     problems = []
-    labelled = predictions[predictions["winner"].notna() | predictions["id"].isin(votes.index)]
+    labelled = predictions[has_vote(predictions) | predictions["id"].isin(votes.index)]
     ids = pd.Index(labelled["id"])
     for what, affected in (
         ("predicted twice", ids[labelled.duplicated(["id", "order"])]),
@@ -191,8 +196,8 @@ def judge_predictions(name: str, predictions: pd.DataFrame, votes: pd.DataFrame)
     ):
         if len(affected):
             problems.append(f"{len(affected)} battles are {what}, the first with id {affected[0]}")
-    known = labelled[labelled["winner"].notna() & labelled["id"].isin(votes.index)]
-    other = known[known["winner"].map(WINNERS.index).to_numpy() != votes["label"].reindex(known["id"]).to_numpy()]
+    known = labelled[has_vote(labelled) & labelled["id"].isin(votes.index)]
+    other = known[~np.isclose(vote_fractions(known), votes[VOTE_COLUMNS].reindex(known["id"])).all(axis=1)]
     if len(other):
         problems.append(
             f"{other['id'].nunique()} battles have another vote than the file of battles, the first with id "

@@ -14,7 +14,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, trainer_utils
 from trl import ModelConfig, get_peft_config
 
 from ..artifacts import file_fingerprint, provenance
-from ..battle import winner_of
 from ..data.dataset import REMOVED_FILE, dataset_info, removed_ids
 from ..encoding.dataset import encode_dataset
 from ..errors import UserError, raise_problems
@@ -34,7 +33,7 @@ from .trainer import JudgeTrainer
 
 
 def select_training_data(splits: DatasetDict, config: JudgeConfig) -> dict[str, Dataset]:
-    """The training battles with their teachers' predictions, and the validation battles with a vote for one winner."""
+    """The training battles with their teachers' predictions, and the validation battles with a vote."""
     selected = dict(splits)
     if config.fold is not None:
         selected["train"] = exclude_fold(selected["train"], config.fold)
@@ -44,8 +43,8 @@ def select_training_data(splits: DatasetDict, config: JudgeConfig) -> dict[str, 
         elsewhere[REMOVED_FILE] = removed_ids(config.dataset_name)
         selected["train"] = join_teachers(selected["train"], config.teacher_files, config.allow_unmatched, elsewhere)
     if "validation" in selected:
-        has_winner = [winner_of(vote) is not None for vote in selected["validation"]["vote"][:]]
-        selected["validation"] = selected["validation"].select(np.flatnonzero(has_winner))
+        has_vote = [vote is not None for vote in selected["validation"]["vote"][:]]
+        selected["validation"] = selected["validation"].select(np.flatnonzero(has_vote))
     return selected
 
 
@@ -73,7 +72,7 @@ def encode_splits(
     if "train" not in examples:
         raise UserError(f"dataset_name: none of its {len(splits['train'])} training battles has a vote or teachers")
     if training.eval_strategy != "no" and "validation" not in examples:
-        raise UserError("eval_strategy: the data set has no validation battles with a vote for one winner. Use no")
+        raise UserError("eval_strategy: the data set has no validation battles with a vote. Use no")
     return examples
 
 
@@ -238,7 +237,7 @@ def save_judge(
     (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle
     (folder / "README.md").unlink(missing_ok=True)  # a generic card, with the path of this machine's base model
     remember_base(folder, base)
-    save_features((battle for battle in battles if winner_of(battle["vote"]) is not None), folder)
+    save_features((battle for battle in battles if battle["vote"] is not None), folder)
     judge_file.dataset, judge_file.fold = fingerprints, config.fold
     judge_file.votes = dataset_info(config.dataset_name)
     for key, value in provenance(given).items():

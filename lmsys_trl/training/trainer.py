@@ -96,11 +96,11 @@ class JudgeTrainer(SFTTrainer):
         found = []
         with torch.no_grad(), self.compute_loss_context_manager():
             for batch in self._prepare_inputs(inputs.get("batches", [inputs])):
-                winners = batch["votes"].argmax(-1)
+                votes = batch["votes"]
                 loss, letters = self.compute_loss(model, batch, return_outputs=True)
-                found.append((loss.detach() * len(winners), letters, winners))
-        losses, letters, winners = zip(*found, strict=True)
-        return sum(losses) / sum(map(len, winners)), torch.cat(letters), torch.cat(winners)
+                found.append((loss.detach() * len(votes), letters, votes))
+        losses, letters, votes = zip(*found, strict=True)
+        return sum(losses) / sum(map(len, votes)), torch.cat(letters), torch.cat(votes)
 
     def log(self, logs, start_time=None):
         """Adds speed, padding and the remaining time to what is logged in training."""
@@ -175,6 +175,6 @@ class _StopOnSignal(TrainerCallback):
 
 
 def _letter_metrics(predictions) -> dict[str, float]:
-    logits, winners = predictions
+    logits, votes = predictions
     probabilities = torch.tensor(logits).double().softmax(-1).numpy()
-    return score(probabilities, winners)
+    return score(probabilities, votes)

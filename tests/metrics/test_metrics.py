@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics
 
 from lmsys_trl.metrics import load_metric, metric_folder, score
-from lmsys_trl.metrics.functions import binned, calibration_errors
+from lmsys_trl.metrics.functions import binned, calibration_errors, correct, log_losses, squared_distances
 from lmsys_trl.predictions.calibration import apply_temperature, cross_fitted_temperature, fit_temperature
 
 
@@ -57,6 +57,19 @@ def test_certain_and_wrong():
     probabilities = np.array([[1.0, 0, 0], [0.5, 0.5, 0]])
     expected = metrics.log_loss([1, 0], probabilities, labels=[0, 1, 2])
     assert score(probabilities, np.array([1, 0]))["log_loss"] == pytest.approx(expected)
+
+
+def test_votes_that_are_fractions_score_as_their_winners_on_average():
+    probabilities, _ = calibrated_predictions(50)
+    probabilities[0] = 1 / 3  # equally probable
+    votes = np.random.default_rng(1).dirichlet(np.ones(3), 50)
+    every = np.repeat(np.arange(3)[None], 50, axis=0)
+    scores = score(probabilities, votes)
+    for name, function in (("log_loss", log_losses), ("accuracy", correct), ("brier_score", squared_distances)):
+        by_winner = np.stack([function(probabilities, every[:, winner]) for winner in range(3)], axis=1)
+        assert scores[name] == pytest.approx((votes * by_winner).sum(axis=1).mean()), name
+    hard = np.eye(3)[every[:, 1]]
+    assert score(probabilities, hard) == score(probabilities, every[:, 1])
 
 
 def test_one_winner_only_and_one_battle():

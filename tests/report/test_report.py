@@ -16,7 +16,13 @@ from lmsys_trl.metrics import score
 from lmsys_trl.metrics.functions import binned, calibration_errors, flips, log_losses
 from lmsys_trl.predictions.baselines import baseline_predictions
 from lmsys_trl.predictions.features import features_table
-from lmsys_trl.predictions.table import PROBABILITIES, predictions_table, save_predictions
+from lmsys_trl.predictions.table import (
+    PROBABILITIES,
+    VOTE_COLUMNS,
+    predictions_table,
+    save_predictions,
+    vote_columns,
+)
 from lmsys_trl.report.bootstrap import GroupBootstrap
 from lmsys_trl.report.figures import report_figures, scores
 from lmsys_trl.report.page import render_page
@@ -119,7 +125,7 @@ def test_figures_are_those_of_the_metrics():
     figures, predictions, votes = figures_of(
         battles, {"one": predict(battles), "two": predict(battles, 1, 2.0)}, known
     )
-    labels = votes["label"].to_numpy()
+    labels = votes[VOTE_COLUMNS].to_numpy().argmax(axis=1)
     judge, orders = figures["judges"]["one"], predictions["one"].orders
     pairs = [(judge, orders["mean"]), *((judge["orders"][order], orders[order]) for order in orders)]
     for actual, probabilities in pairs:
@@ -197,13 +203,13 @@ def test_ratings_are_found():
     names = np.array(["v", "w", "x", "y", "z"], dtype=object)
     votes = pd.DataFrame(
         {
-            "label": np.where(random.random(len(a)) > chance, 1, 0),
+            **vote_columns(np.eye(3)[np.where(random.random(len(a)) > chance, 1, 0)]),
             "group": random.integers(0, 500, len(a)).astype(str),
             "model_a": names[a],
             "model_b": names[b],
         }
     )
-    unconnected = pd.DataFrame({"label": [0], "group": ["g"], "model_a": ["p"], "model_b": ["q"]})
+    unconnected = pd.DataFrame({**vote_columns([[1, 0, 0]]), "group": ["g"], "model_a": ["p"], "model_b": ["q"]})
     votes = pd.concat([votes, unconnected], ignore_index=True)
     right = np.append(np.stack([chance, 1 - chance, 0 * chance], axis=1), [[1, 0, 0]], axis=0)
     judges = {"right": right, "reversed": right[:, [1, 0, 2]]}
@@ -341,7 +347,7 @@ def test_ratings_where_some_resamples_have_no_battle_of_known_models():
     models = [("p", "q"), ("q", "r"), ("r", "p"), ("p", "q"), *[(None, None)] * 9]
     votes = pd.DataFrame(
         {
-            "label": [0, 1, 0, 2, *[0] * 9],
+            **vote_columns(np.eye(3)[[0, 1, 0, 2, *[0] * 9]]),
             "group": ["one", "one", "one", "one", *map(str, range(9))],
             "model_a": [a for a, _ in models],
             "model_b": [b for _, b in models],

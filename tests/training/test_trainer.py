@@ -276,6 +276,8 @@ def test_splits_without_examples(tokenizer):
     with pytest.raises(UserError, match="none of its 3 training battles has a vote or teachers"):
         encode_splits({"train": unlabelled}, tokenizer, judge_config, training)
     splits = select_training_data(DatasetDict(train=labelled, validation=labelled), judge_config)
+    assert encode_splits(splits, tokenizer, judge_config, training).keys() == {"train", "validation"}
+    splits = select_training_data(DatasetDict(train=labelled, validation=unlabelled), judge_config)
     assert encode_splits(splits, tokenizer, judge_config, training).keys() == {"train"}
     with pytest.raises(UserError, match="eval_strategy: the data set has no validation battles"):
         encode_splits(splits, tokenizer, judge_config, TrainingConfig(eval_strategy="epoch", **options))

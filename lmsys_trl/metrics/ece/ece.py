@@ -16,7 +16,7 @@ al., https://arxiv.org/abs/1909.10155)."""
 _INPUTS = """
 Args:
     predictions (`list` of `list` of `float`): One probability per class, for each battle.
-    references (`list` of `int`): The votes, as indices of classes.
+    references (`list` of `int`, or of `list` of `float`): The votes, as indices of classes or as their fractions.
 Returns:
     `ece` (`float`): 0 at best.
     `debiased_ce` (`float`): 0 at best, and where the squared distance is no larger than chance makes it.
@@ -29,9 +29,10 @@ class CalibrationError(evaluate.Metric):
             description=_DESCRIPTION,
             citation="",
             inputs_description=_INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.List(datasets.Value("float64")), "references": datasets.Value("int64")}
-            ),
+            features=[
+                datasets.Features({"predictions": datasets.List(datasets.Value("float64")), "references": references})
+                for references in (datasets.Value("int64"), datasets.List(datasets.Value("float64")))
+            ],
         )
 
     def _compute(self, predictions, references):

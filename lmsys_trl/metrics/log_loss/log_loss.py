@@ -12,7 +12,7 @@ _DESCRIPTION = """Mean of -log(probability of the vote), in nats. The competitio
 _INPUTS = """
 Args:
     predictions (`list` of `list` of `float`): One probability per class, for each battle.
-    references (`list` of `int`): The votes, as indices of classes.
+    references (`list` of `int`, or of `list` of `float`): The votes, as indices of classes or as their fractions.
 Returns:
     `log_loss` (`float`): 0 at best.
 """
@@ -24,9 +24,10 @@ class LogLoss(evaluate.Metric):
             description=_DESCRIPTION,
             citation="",
             inputs_description=_INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.List(datasets.Value("float64")), "references": datasets.Value("int64")}
-            ),
+            features=[
+                datasets.Features({"predictions": datasets.List(datasets.Value("float64")), "references": references})
+                for references in (datasets.Value("int64"), datasets.List(datasets.Value("float64")))
+            ],
         )
 
     def _compute(self, predictions, references):
