@@ -91,10 +91,12 @@ def main():
     inputs = (battles_config.test_file, battles_config.dataset_name, *members_files)
     with claim_with_shards(output_file, shards, inputs, processes.is_main_process):
         weights, weights_longest = config.weights, config.weights_longest
+        tables = load_all_predictions(config.predictions or ())
         if config.fit_on:
+            fitted = load_all_predictions(config.fit_on)
             if config.predictions:
-                ensemble.refuse_other_order(config.predictions, config.fit_on)
-            weights, weights_longest = ensemble.fit_on_predictions(config.fit_on, config.longest, config.mean)
+                ensemble.refuse_other_order(config.predictions, tables, config.fit_on, fitted)
+            weights, weights_longest = ensemble.fit_on_predictions(config.fit_on, fitted, config.longest, config.mean)
         if config.adapter:
             load_judge_files(config.adapter)  # a missing one is reported before the first one predicts
             members, orders = config.adapter, config.orders or ["ab"] * len(config.adapter)
@@ -110,7 +112,7 @@ def main():
                 processes=processes,
             )
         else:
-            members, orders, tables = config.predictions, config.orders, load_all_predictions(config.predictions)
+            members, orders = config.predictions, config.orders
         combined = ensemble.combine_tables(
             members, tables, orders, weights, config.longest, weights_longest, config.mean
         )

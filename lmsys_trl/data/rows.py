@@ -36,7 +36,7 @@ def ballots(row: dict, fmt: Format, lenient: bool) -> list[Ballot]:
         KeyError: If the row lacks the column.
     """
     where = fmt.paths.get("vote")
-    annotator = _optional(row, path) if (path := fmt.paths.get("annotator")) else None
+    annotator = _optional(row, fmt.paths.get("annotator"))
     read = _optional if lenient else cell_at
     if isinstance(where, str):
         if where.split(".")[0] not in row and where not in row and lenient:
@@ -82,7 +82,7 @@ def to_battle(
     """
     battle: dict = {"id": None if row_id is None else row_id + ballot.suffix, "source": source}
     for name, path in fmt.labels:
-        cell = _optional(row, path) if path else None
+        cell = _optional(row, path)
         battle[name] = None if is_blank(cell) else clean(_label(cell), reading)
     if ballot.annotator is not None and not is_blank(ballot.annotator):
         battle["annotator"] = clean(_label(ballot.annotator), reading)
@@ -209,8 +209,8 @@ def _note_oddities(battle: dict, reading: Reading) -> None:
         reading.changes["both answers are the same, and yet one won: kept as it is"] += 1
 
 
-def _optional(row: dict, path: Paths):
-    """The cell at a path, None if the row lacks the column."""
+def _optional(row: dict, path: Paths | None):
+    """The cell at a path; None if there is no single path, or the row lacks the column."""
     if not isinstance(path, str):
         return None
     if path in row:

@@ -10,8 +10,6 @@ from datasets import Dataset
 from ..data.columns import TURN_COLUMNS
 from ..errors import UserError, raise_problems
 
-OTHER_FORMATS = "lmsys-trl predict reads files of other formats"
-
 
 def as_battles(battles: Dataset | pd.DataFrame | list[dict]) -> Dataset | list[dict]:
     """
@@ -26,13 +24,10 @@ def as_battles(battles: Dataset | pd.DataFrame | list[dict]) -> Dataset | list[d
             raise UserError("battles: a Dataset needs a column id")
         return battles
     if isinstance(battles, pd.DataFrame):
-        _check_columns(battles.columns)
         battles = battles.to_dict("records")
     if not isinstance(battles, list) or not all(isinstance(battle, Mapping) for battle in battles):
         raise UserError("battles: expected a list of dicts, a DataFrame or a Dataset")
-    for name in TURN_COLUMNS:
-        if missing := sum(name not in battle for battle in battles):
-            raise UserError(f"battles: {missing} of {len(battles)} have no {name}. {OTHER_FORMATS}")
+    _check_columns(set(TURN_COLUMNS).intersection(*battles))  # those that all have
     converted, problems = [], []
     for number, battle in enumerate(battles):
         try:
@@ -84,4 +79,6 @@ def _is_json_list(value) -> bool:
 def _check_columns(columns) -> None:
     missing = [name for name in TURN_COLUMNS if name not in columns]
     if missing:
-        raise UserError(f"battles: no {', '.join(missing)}. {OTHER_FORMATS}")
+        raise UserError(
+            f"battles: no {', '.join(missing)}, which each needs. lmsys-trl predict reads files of other formats"
+        )

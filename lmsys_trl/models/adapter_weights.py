@@ -70,15 +70,32 @@ def attach_adapter(
     """
     config, weights = read_lora_config(adapter), read_weights(adapter)
     config.inference_mode = not is_trainable
-    try:
-        if isinstance(model, PeftModel):
-            model.add_adapter(name, config)
-        else:
-            model = PeftModel(model, config, adapter_name=name)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"adapter {adapter}: does not fit the base model: {error}") from error
+    model = make_room(model, config, adapter, name)
     set_peft_model_state_dict(model, fitting_weights(model, weights, adapter, name), adapter_name=name)
     return model
+
+
+def make_room(
+    model: PreTrainedModel | PeftModel, config: LoraConfig, adapter: Path, name: str = "default", **options
+) -> PeftModel:
+    """
+    A base model with the modules of an adapter, whose weights are not those of the adapter yet.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`), name (`str`): As for [`attach_adapter`].
+        config (`LoraConfig`), adapter (`Path`): The adapter's configuration, and its folder, for messages.
+        options: More arguments of `PeftModel`.
+
+    Raises:
+        UserError: If PEFT does not find their places.
+    """
+    try:
+        if not isinstance(model, PeftModel):
+            return PeftModel(model, config, adapter_name=name, **options)
+        model.add_adapter(name, config)
+        return model
+    except (ValueError, TypeError) as error:
+        raise UserError(f"adapter {adapter}: does not fit the base model: {error}") from error
 
 
 def fitting_weights(

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from safetensors.torch import save_file
 from transformers import AutoConfig
 
@@ -15,7 +14,7 @@ from ..encoding.tokenizer import load_tokenizer
 from ..encoding.tokens import prompt_ids
 from ..errors import UserError, raise_problems
 from .adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLED_WEIGHTS, resolve_adapter
-from .adapter_weights import fitting_weights, read_lora_config, read_weights
+from .adapter_weights import fitting_weights, make_room, read_lora_config, read_weights
 from .base import build_without_weights, hub_id, resolve_base
 from .judge_file import JudgeFile
 
@@ -92,10 +91,7 @@ def _weights_for(base: Path, adapter: Path) -> dict[str, torch.Tensor]:
     """The weights of an adapter, checked against its base model without loading that."""
     config = read_lora_config(adapter)
     model = build_without_weights(AutoConfig.from_pretrained(base, trust_remote_code=False))
-    try:
-        adapted = PeftModel(model, config, low_cpu_mem_usage=True)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"adapter {adapter}: does not fit the base model: {error}") from error
+    adapted = make_room(model, config, adapter, low_cpu_mem_usage=True)
     is_pickled = (adapter / PICKLED_WEIGHTS).is_file() and not (adapter / ADAPTER_WEIGHTS).is_file()
     weights = _read_pickled(adapter) if is_pickled else read_weights(adapter)
     return {name: tensor.contiguous() for name, tensor in fitting_weights(adapted, weights, adapter).items()}

@@ -10,7 +10,7 @@ from ..errors import UserError, raise_problems
 from ..metrics.functions import as_fractions, log_losses
 from ..terminal import logger
 from .calibration import cross_fitted
-from .table import PROBABILITIES, best_order, has_vote, load_all_predictions, votes_and_groups
+from .table import PROBABILITIES, best_order, has_vote, votes_and_groups
 from .tta import top_fraction
 
 MISMATCH = "predictions that do not belong together:"
@@ -195,35 +195,39 @@ def cross_fitted_ensemble(
     )
 
 
-def refuse_other_order(members: Sequence[str], fit_on: Sequence[str]) -> None:
-    """Raise a [`UserError`] if files to fit on say that they are not of the members' judges, in their order."""
-    tables = zip(load_all_predictions(members), load_all_predictions(fit_on), strict=True)
-    judges = [[table.attrs.get("judge", {}).get("adapter") for table in pair] for pair in tables]
+def refuse_other_order(
+    members: Sequence[str], tables: Sequence[pd.DataFrame], fit_on: Sequence[str], fitted: Sequence[pd.DataFrame]
+) -> None:
+    """
+    Raise a [`UserError`] if files to fit on, with the tables `fitted`, say that they are not of the members' judges,
+    in their order.
+    """
+    judges = [[table.attrs.get("judge", {}).get("adapter") for table in side] for side in (tables, fitted)]
     raise_problems(
         [
             f"fit_on: {other} was predicted by another judge than {member}. Give the files in the order of the members"
-            for (member, other), (one, two) in zip(zip(members, fit_on, strict=True), judges, strict=True)
+            for member, other, one, two in zip(members, fit_on, *judges, strict=True)
             if one and two and one != two
         ]
     )
 
 
 def fit_on_predictions(
-    files: Sequence[str], longest: float = 0.0, mean: str = "arithmetic"
+    files: Sequence[str], tables: Sequence[pd.DataFrame], longest: float = 0.0, mean: str = "arithmetic"
 ) -> tuple[list[float], list[float] | None]:
     """
     Fit the weights for all battles, or one set for the longest and one for the others, and log what they gain.
 
     Args:
-        files (`Sequence[str]`): A predictions file for each member, of battles with votes that no member was trained
-            on.
+        files (`Sequence[str]`), tables (`Sequence[DataFrame]`): The names of predictions files, one for each member,
+            and what is in them: battles with votes that no member was trained on.
         longest (`float`): The fraction of longest battles with weights of their own.
         mean (`str`): As for [`combine`].
 
     Returns:
         `tuple[list[float], list[float] | None]`: `weights` and `weights_longest` as for [`battle_weights`].
     """
-    battles, predictions = stack_predictions(files, load_all_predictions(files))
+    battles, predictions = stack_predictions(files, tables)
     check_coverage(files, battles, predictions, np.full(len(files), 1 / len(files)))
     mask = longest_battles(battles, longest)
     weights = _fit_and_log("weights", files, battles[~mask], predictions[~mask], mean)
