@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -85,6 +86,14 @@ def cell_at(row: dict, path: str):
     for step in steps:
         value = _step(value, step)
     return value
+
+
+def each_cell_at(row: dict, paths: Sequence[str]) -> list:
+    """The cells at several paths, as from [`cell_at`]."""
+    try:
+        return [row[path] for path in paths]  # nearly all
+    except KeyError:
+        return [cell_at(row, path) for path in paths]
 
 
 def cells_at(row: dict, path: str) -> list:

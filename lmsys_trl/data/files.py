@@ -145,15 +145,16 @@ def _read_csv(binary: IO[bytes]) -> Iterator[Any]:
     header = text.readline()
     # The delimiter that makes most columns of the header, commas first.
     delimiter = max(DELIMITERS, key=lambda char: len(next(csv.reader([header], delimiter=char), [])))
-    reader = csv.DictReader(chain([header], text), delimiter=delimiter, strict=True)
-    columns = reader.fieldnames or []
+    reader = csv.reader(chain([header], text), delimiter=delimiter, strict=True)
+    columns = next(reader, [])
     yield columns
-    for row in reader:
-        if None in row or None in row.values():
-            num_cells = len(columns) + len(row.pop(None, [])) - list(row.values()).count(None)
-            yield row, f"cells are missing or too many: {num_cells} where the header has {len(columns)}"
-        else:
+    for cells in reader:
+        row = dict(zip(columns, cells, strict=False))
+        if len(cells) == len(columns):
             yield row, None
+        elif cells:  # an empty line is no row
+            problem = f"cells are missing or too many: {len(cells)} where the header has {len(columns)}"
+            yield dict.fromkeys(columns) | row, problem
 
 
 def _read_jsonl(binary: IO[bytes]) -> Iterator[Any]:

@@ -47,6 +47,11 @@ class Format:
         return [str(self.paths[name]) for name in VOTE_FIELDS[1:] if name in self.paths]
 
     @cached_property
+    def texts(self) -> list[str]:
+        """The paths of the prompt, or of the first part of it, and of both answers."""
+        return [as_tuple(self.paths[name])[0] for name in TURN_COLUMNS]
+
+    @cached_property
     def labels(self) -> list[tuple[str, Paths | None]]:
         """The paths of what is known of the models and the language."""
         return [(name, self.paths.get(name)) for name in LABELS if name != "annotator"]

@@ -5,7 +5,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from ..battle import replace_surrogates, swap_battle, vote_for, winner_of
-from .columns import TURN_COLUMNS, BlankVote, Reading, RowError, cell_at, cells_at, is_blank
+from .columns import TURN_COLUMNS, BlankVote, Reading, RowError, cell_at, cells_at, each_cell_at, is_blank
 from .formats import Format, as_tuple
 from .messages import Turns, read_transcript, split_roles
 from .source import LABELS, Paths
@@ -37,7 +37,6 @@ def ballots(row: dict, fmt: Format, lenient: bool) -> list[Ballot]:
     """
     where = fmt.paths.get("vote")
     annotator = _optional(row, fmt.paths.get("annotator"))
-    read = _optional if lenient else cell_at
     if isinstance(where, str):
         if where.split(".")[0] not in row and where not in row and lenient:
             return [Ballot(None, where, annotator, "")]
@@ -48,7 +47,8 @@ def ballots(row: dict, fmt: Format, lenient: bool) -> list[Ballot]:
     elif where is not None:
         several = [Ballot(_optional(row, path), path, path, f"-{path}") for path in where]
     else:
-        return [Ballot([read(row, path) for path in fmt.fractions], "", annotator, "")]
+        cells = [_optional(row, path) for path in fmt.fractions] if lenient else each_cell_at(row, fmt.fractions)
+        return [Ballot(cells, "", annotator, "")]
     given = [ballot for ballot in several if not is_blank(ballot.cell)]
     return given or [Ballot(None, str(where), annotator, "")]
 
@@ -82,25 +82,25 @@ def to_battle(
     """
     battle: dict = {"id": None if row_id is None else row_id + ballot.suffix, "source": source}
     for name, path in fmt.labels:
-        cell = _optional(row, path)
-        battle[name] = None if is_blank(cell) else clean(_label(cell), reading)
-    if ballot.annotator is not None and not is_blank(ballot.annotator):
-        battle["annotator"] = clean(_label(ballot.annotator), reading)
+        battle[name] = _name(row[path] if path in row else _optional(row, path), reading)
+    if ballot.annotator is not None and (annotator := _name(ballot.annotator, reading)):
+        battle["annotator"] = annotator
     if "group" in fmt.paths and not is_blank(group := _optional(row, fmt.paths["group"])):
         battle["given_group"] = _label(group)
     turns = _read_texts(row, fmt, reading)
     for column, texts in zip(TURN_COLUMNS, turns, strict=False):
         battle[column] = [text if text is None or text.isascii() else clean(text, reading) for text in texts]
     own_system = _joined(row, fmt.paths["system"], reading) if "system" in fmt.paths else None
-    if system := "\n\n".join(filter(None, [own_system, turns.system])):
+    if own_system or turns.system:
+        system = "\n\n".join(filter(None, [own_system, turns.system]))
         reading.changes["system messages, put before the first prompt"] += 1
         battle["first_prompt"] = battle["prompt"][0]
         battle["prompt"][0] = "\n\n".join(filter(None, [clean(system, reading), battle["prompt"][0]]))
-    num_turns = max(map(len, turns[:3]))
-    for column in TURN_COLUMNS:
-        if len(battle[column]) != num_turns:
-            details = f": {len(battle[column])} turns where another column has {num_turns}"
-            raise RowError(f"column {column}: turns are missing", details)
+    if not len(turns.prompt) == len(turns.response_a) == len(turns.response_b):
+        num_turns = max(map(len, turns[:3]))
+        column = next(column for column in TURN_COLUMNS if len(battle[column]) < num_turns)
+        details = f": {len(battle[column])} turns where another column has {num_turns}"
+        raise RowError(f"column {column}: turns are missing", details)
     battle["vote"] = _read_vote(ballot, row, fmt, reading, blank_winner)
     _note_oddities(battle, reading)
     if row_id is None:
@@ -152,10 +152,9 @@ def _read_texts(row: dict, fmt: Format, reading: Reading) -> Turns:
         return Turns(turns.prompt[:shown], turns.response_a[:shown], turns.response_b[:shown], turns.system)
     if "chosen" in fmt.paths:
         return _read_preference(row, fmt, reading)
-    prompt = fmt.paths["prompt"]
-    cells = {as_tuple(prompt)[0]: cell_at(row, prompt) if isinstance(prompt, str) else _joined(row, prompt, reading)}
-    cells |= {str(path): cell_at(row, str(path)) for path in (fmt.paths[name] for name in TURN_COLUMNS[1:])}
-    return read_turns(cells, reading)
+    if isinstance(prompt := fmt.paths["prompt"], str):
+        return read_turns(each_cell_at(row, fmt.texts), fmt.texts, reading)
+    return read_turns([_joined(row, prompt, reading), *each_cell_at(row, fmt.texts[1:])], fmt.texts, reading)
 
 
 def _read_preference(row: dict, fmt: Format, reading: Reading) -> Turns:
@@ -165,8 +164,8 @@ def _read_preference(row: dict, fmt: Format, reading: Reading) -> Turns:
         raise RowError("columns chosen and rejected: one is empty, or they are the same")
     where = fmt.paths.get("prompt", ())
     prompt = _optional(row, where) if isinstance(where, str) else _joined(row, where, reading)
-    cells = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-    turns = read_turns({name: read_transcript(cell) for name, cell in cells.items()}, reading)
+    cells = [read_transcript(cell) for cell in (prompt, chosen, rejected)]
+    turns = read_turns(cells, ("prompt", "chosen", "rejected"), reading)
     if not turns.prompt[0]:
         unused = ", ".join(reading.unused) or "none"
         raise RowError(f"there is no prompt. Name its column with columns. Not used are {unused}")
@@ -228,6 +227,13 @@ def _joined(row: dict, paths: Paths, reading: Reading):
     if not given:
         return None
     return given[0] if len(given) == 1 else "\n\n".join(clean(cell, reading) for cell in given)
+
+
+def _name(cell, reading: Reading) -> str | None:
+    """A cell as text without lone surrogates; None if it is blank."""
+    if isinstance(cell, str):
+        return clean(cell, reading) or None
+    return None if is_blank(cell) else clean(_label(cell), reading)
 
 
 def _label(cell) -> str:

@@ -88,8 +88,8 @@ def read_source(
         reading.changes = ledger.changes[source.name]
         ledger.unused[source.name] = reading.unused
         for row, problem in rows:
-            ledger.num_rows[source.name] += 1
-            number, row_id = ledger.num_rows[source.name], None
+            ledger.num_rows[source.name] = number = ledger.num_rows[source.name] + 1
+            row_id = None
             try:
                 if problem is not None:
                     reason, colon, details = problem.partition(":")
@@ -99,7 +99,8 @@ def read_source(
                 for battle in battles if row_id is None else ():  # a hash of the texts, which may have several votes
                     num_made_ids[battle["id"]] += 1
                     battle["id"] += f"-{num_made_ids[battle['id']]}"
-                if any(battle["id"] in seen for battle in battles):
+                ids = {battle["id"] for battle in battles}
+                if not seen.isdisjoint(ids):
                     raise RowError(
                         f"column {', '.join(as_tuple(fmt.paths.get('id', 'id')))}: an earlier row has the same id"
                     )
@@ -113,7 +114,7 @@ def read_source(
                 errors.setdefault(str(error), []).append(f"row {number}{known}")
                 ledger.remove(source.name, number, row_id, error.reason, row)
             else:
-                seen.update(battle["id"] for battle in battles)
+                seen |= ids
                 yield from battles
         met |= reading.met
     if source.votes and not lenient:
@@ -220,22 +221,16 @@ def _format_of(source: Source, columns: list[str], lenient: bool) -> Format:
 
 def _row_battles(row: dict, row_id: str | None, fmt: Format, source: Source, reading: Reading) -> list[dict]:
     """The battles of a row: one for each vote on it. Whatever goes wrong is a [`RowError`]."""
+    battles = []
     try:
-        battles = [
-            to_battle(
-                part,
-                read_id(part, fmt) if fmt.expand else row_id,
-                ballot,
-                fmt,
-                source.name,
-                reading,
-                source.blank_winner,
-            )
-            for part in (fmt.expand(row) if fmt.expand else [row])
-            for ballot in ballots(part, fmt, reading.lenient)
-        ]
-        kept = {path: kept_text(row, path) for path in source.keep or () if path != ANNOTATOR}
-        if ANNOTATOR in (source.keep or ()):  # which may be the name of a column with votes
+        for part in fmt.expand(row) if fmt.expand else [row]:
+            part_id = read_id(part, fmt) if fmt.expand else row_id
+            for ballot in ballots(part, fmt, reading.lenient):
+                battles.append(to_battle(part, part_id, ballot, fmt, source.name, reading, source.blank_winner))
+        if not source.keep:
+            return battles
+        kept = {path: kept_text(row, path) for path in source.keep if path != ANNOTATOR}
+        if ANNOTATOR in source.keep:  # which may be the name of a column with votes
             return [battle | {"kept": {**kept, ANNOTATOR: battle.get(ANNOTATOR)}} for battle in battles]
     except RowError:
         raise
@@ -243,7 +238,7 @@ def _row_battles(row: dict, row_id: str | None, fmt: Format, source: Source, rea
         raise RowError(f"column {error.args[0]}: missing") from error
     except Exception as error:  # a row must not end the reading of all others, whatever is in it
         raise RowError("cannot be read", f": {type(error).__name__}: {error}") from error
-    return [battle | {"kept": kept} for battle in battles] if kept else battles
+    return [battle | {"kept": kept} for battle in battles]
 
 
 def _readable(rows: Iterator[Any], path: Path) -> Iterator[Any]:

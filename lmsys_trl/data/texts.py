@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from collections.abc import Sequence
 
 from ..battle import replace_surrogates
 from .columns import Reading, RowError, is_blank, shorten
@@ -17,6 +18,9 @@ from .messages import (
     read_message,
     split_roles,
 )
+
+TEXT_TYPES = frozenset((str, type(None)))
+DECODER = json.JSONDecoder()
 
 
 def lists_of_turns(rows: list[dict], cells: list[str]) -> bool:
@@ -42,32 +46,32 @@ def lists_of_turns(rows: list[dict], cells: list[str]) -> bool:
     return num_json > len(texts) / 2
 
 
-def read_turns(named_cells: dict, reading: Reading) -> Turns:
+def read_turns(given: Sequence, names: Sequence[str], reading: Reading) -> Turns:
     """
     The turns of a prompt and two answers: texts, lists with one text a turn, or messages.
 
     Args:
-        named_cells (`dict`): The three cells, by the names of their columns.
+        given (`Sequence`), names (`Sequence[str]`): The three cells, and the names of their columns.
         reading (`Reading`): How they are read.
     """
-    names = list(named_cells)
-    cells = [_read(cell, name, reading) for name, cell in named_cells.items()]
-    if any(isinstance(cell, Messages) for cell in cells):
+    cells = [
+        _read_text(cell, name, reading) if isinstance(cell, str) else _read(cell, name, reading)
+        for cell, name in zip(given, names, strict=True)
+    ]
+    if Messages in map(type, cells):
         prompt, *sides = cells
         before = prompt if isinstance(prompt, Messages) else Messages((("user", _one(prompt, names[0])),))
         side_a, side_b = (_after(before, side, name) for side, name in zip(sides, names[1:], strict=True))
         return split_roles(side_a, side_b, names[1:])
-    columns = [list(cell) if isinstance(cell, list) else [cell] for cell in cells]
-    for turns in columns:
-        if not turns:
-            reading.changes["empty lists, read as one missing turn"] += 1
-            turns.append(None)
-    num_turns = max(map(len, columns))
-    for turns in columns if reading.lenient else ():
-        if len(turns) < num_turns:
-            reading.changes["missing turns, filled with empty text"] += num_turns - len(turns)
-            turns += [""] * (num_turns - len(turns))
-    return Turns(columns[0], columns[1], columns[2], "")
+    columns = [cell if isinstance(cell, list) else [cell] for cell in cells]
+    if num_empty := columns.count([]):
+        reading.changes["empty lists, read as one missing turn"] += num_empty
+        columns = [turns or [None] for turns in columns]
+    if reading.lenient and (num_missing := 3 * max(map(len, columns)) - sum(map(len, columns))):
+        reading.changes["missing turns, filled with empty text"] += num_missing
+        columns = [turns + [""] * (max(map(len, columns)) - len(turns)) for turns in columns]
+    prompt, response_a, response_b = columns
+    return Turns(prompt, response_a, response_b, "")
 
 
 def read_messages(cell, column: str, reading: Reading) -> Messages:
@@ -93,10 +97,10 @@ def clean(text, reading: Reading) -> str:
 
 def _read(cell, column: str, reading: Reading):
     """A text, a list with one text a turn, or [`Messages`]."""
-    if isinstance(cell, Messages):
-        return cell
     if isinstance(cell, str):
         return _read_text(cell, column, reading)
+    if isinstance(cell, Messages):
+        return cell
     if is_blank(cell):
         return None if not reading.as_lists else _no_list(cell, column, reading)
     if isinstance(cell, dict) and is_message(cell):
@@ -115,9 +119,9 @@ def _read(cell, column: str, reading: Reading):
 def _read_text(cell: str, column: str, reading: Reading):
     if reading.as_lists:
         value = _loads(cell)
-        if isinstance(value, list):
-            return value if _is_list_of_texts(value) else _read(value, column, reading)
-        return _no_list(cell, column, reading)
+        if _is_list_of_texts(value):
+            return value
+        return _read(value, column, reading) if isinstance(value, list) else _no_list(cell, column, reading)
     if re.match(r"\s*\[?\s*\{", cell):  # perhaps messages
         value = _loads(cell)
         if isinstance(value, (list, dict)):
@@ -145,16 +149,17 @@ def _no_list(cell, column: str, reading: Reading) -> Text:
 
 
 def _loads(text: str):
+    """As `json.loads` without its detours, and None for what is not JSON."""
+    text = text.strip(" \t\n\r")
     try:
-        return json.loads(text)
+        value, end = DECODER.raw_decode(text)
     except (ValueError, RecursionError):
         return None
+    return value if end == len(text) else None
 
 
 def _is_list_of_texts(value) -> bool:
-    if not isinstance(value, list):
-        return False
-    return {*map(type, value)} <= {str, type(None)}
+    return isinstance(value, list) and TEXT_TYPES.issuperset(map(type, value))
 
 
 def _is_python_list(text: str) -> bool:

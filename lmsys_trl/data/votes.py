@@ -79,11 +79,11 @@ def read_preference(cell, column: str) -> list[float]:
 def to_fractions(cells: list) -> list[float] | None:
     """Three numbers that sum to 1, or None if the cells are anything else."""
     try:
-        fractions = [float(cell) for cell in cells]
+        fractions = list(map(float, cells))
     except (TypeError, ValueError, OverflowError):
         return None
     total = sum(fractions)
-    if not all(0 <= fraction <= 1 for fraction in fractions) or abs(total - 1) > 1e-3:
+    if not abs(total - 1) <= 1e-3 or min(fractions) < 0 or max(fractions) > 1:  # no comparison holds for NaN
         return None
     # What is normalized already stays the same, bit for bit.
     return fractions if math.isclose(total, 1, rel_tol=1e-12) else [fraction / total for fraction in fractions]
