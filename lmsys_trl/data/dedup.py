@@ -32,10 +32,10 @@ def item_key(battle: dict) -> tuple[int, bool]:
         either order and ignoring white space. And whether the answers are flipped: of two battles with the same
         number and swapped answers one is flipped.
     """
-    prompt, a, b = (
-        digest("\x1e".join(" ".join((turn or "").split()) for turn in battle[column]))
+    prompt, a, b = [
+        digest("\x1e".join([" ".join((turn or "").split()) for turn in battle[column]]))
         for column in ("prompt", "response_a", "response_b")
-    )
+    ]
     return digest(f"{prompt} {min(a, b)} {max(a, b)}"), a > b
 
 

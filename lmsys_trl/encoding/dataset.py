@@ -8,6 +8,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
@@ -19,7 +20,7 @@ from . import template, tokens, turns
 from . import tokenizer as tokenizer_module
 from .examples import battles_to_conversations, encode_battles
 from .template import PROMPT_VERSION
-from .tokenizer import rendered_template
+from .tokenizer import pipeline_fingerprint, rendered_template
 
 _TOKENS = List(Value("int32"))
 # One order of a battle's answers, as the trainer takes it; the other order's names begin with "swapped_".
@@ -67,7 +68,7 @@ def encode_dataset(
     def last_examples(labelled: list[dict]) -> list[dict]:
         return _last_examples(labelled, tokenizer, max_length, prompt_version, num_teachers)
 
-    def encode_batch(batch: dict) -> dict:
+    def encode_batch(batch: dict) -> pa.Table:
         learnable = [battle for battle in _unbatch(batch) if battle["vote"] or battle.get("teachers")]
         examples = last_examples(learnable)
         if swap != "none":
@@ -112,7 +113,7 @@ def conversation_dataset(
         which (`str`): The "last" example of each battle, or "all".
     """
 
-    def convert_batch(batch: dict) -> dict:
+    def convert_batch(batch: dict) -> pa.Table:
         rows = _unbatch(batch)
         chosen = slice(-1, None) if which == "last" else slice(None)
         converted = zip(rows, battles_to_conversations(rows, tokenizer, max_length), strict=True)
@@ -132,7 +133,7 @@ def _map(battles: Dataset, function, features: Features, tokenizer: PreTrainedTo
     """`Dataset.map`, cached under a fingerprint of all that examples depend on: data, tokenizer, settings and code."""
     files = [__file__, *(str(module.__file__) for module in _MODULES)]
     depends_on = [
-        data_fingerprint(battles), tokenizer.backend_tokenizer.to_str(), rendered_template(tokenizer),
+        data_fingerprint(battles), pipeline_fingerprint(tokenizer), rendered_template(tokenizer),
         tokenizer.eos_token_id, function.__qualname__, settings, list(map(version, _LIBRARIES)),
         [Path(file).read_text(encoding="utf-8") for file in files],
     ]  # fmt: skip
@@ -155,5 +156,6 @@ def _unbatch(batch: dict) -> list[dict]:
     return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
 
 
-def _batch(rows: list[dict], features: Features) -> dict:
-    return {name: [row[name] for row in rows] for name in features}
+def _batch(rows: list[dict], features: Features) -> pa.Table:
+    """Rows as columns of known types, which `datasets` would else find out number by number."""
+    return pa.Table.from_pydict({name: [row[name] for row in rows] for name in features}, features.arrow_schema)

@@ -10,7 +10,17 @@ from ..battle import WINNERS
 from ..data.columns import TURN_COLUMNS
 from ..errors import UserError
 from .template import LETTERS, PROMPT_VERSION, TEMPLATES
-from .tokens import PromptIds, Turn, header_ids, most_characters, prompt_ids, tokenize, tokenize_turns, turn_texts
+from .tokens import (
+    PromptIds,
+    Turn,
+    as_array,
+    header_ids,
+    most_characters,
+    prompt_ids,
+    tokenize,
+    tokenize_turns,
+    turn_texts,
+)
 from .turns import Lengths, fit_turns
 
 IGNORED = -100  # the label of tokens that are not scored
@@ -54,31 +64,35 @@ def encode_battle(
         UserError: If the numbers of turns differ, the vote is not three fractions, or `max_length` leaves no room for
             the template.
     """
-    return encode_battles([battle], tokenizer, max_length, prompt_version)[0]
+    (examples,) = encode_battles([battle], tokenizer, max_length, prompt_version)
+    return [{name: tokens.tolist() for name, tokens in example.items()} for example in examples]
 
 
 def encode_battles(
     battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int, prompt_version: str = PROMPT_VERSION
 ) -> list[list[dict]]:
-    """The examples of each battle, as from [`encode_battle`]. All texts are tokenized in one call, each once."""
+    """
+    The examples of each battle, as from [`encode_battle`], but with arrays. All texts are tokenized in one call, each
+    once.
+    """
     fixed = prompt_ids(tokenizer, prompt_version)
-    room = _room(fixed, max_length)
+    room, end = _room(fixed, max_length), tokenizer.eos_token_id
     encoded = []
     for battle, turns in zip(battles, tokenize_turns(battles, tokenizer, prompt_version, room), strict=True):
-        winner, completion = _likely_winner(battle), []
-        if winner is not None:
-            completion = [fixed.letters[winner], tokenizer.eos_token_id]
+        winner = _likely_winner(battle)
+        completion = as_array([] if winner is None else [fixed.letters[winner], end])
         examples = []
         for fitted in _fit(turns, room, max_length):
-            ids = list(fixed.prefix)
+            parts = [fixed.prefix]
             for k, lengths in fitted:
                 headers, texts = turns[k]
                 for header, text, length in zip(headers, texts, lengths, strict=False):
-                    ids += header
-                    ids += text if length == len(text) else text[:length]
-                ids += headers[-1]
-            ids += fixed.suffix
-            examples.append({"input_ids": ids + completion, "labels": [IGNORED] * len(ids) + completion})
+                    parts += header, text[:length]
+                parts.append(headers[-1])
+            ids = np.concatenate([*parts, fixed.suffix, completion])
+            labels = np.full_like(ids, IGNORED)
+            labels[len(ids) - len(completion) :] = completion
+            examples.append({"input_ids": ids, "labels": labels})
         encoded.append(examples)
     return encoded
 
@@ -122,7 +136,7 @@ def battles_to_conversations(
     fixed, template = prompt_ids(tokenizer, PROMPT_VERSION), TEMPLATES[PROMPT_VERSION]
     room = _room(fixed, max_length)
     max_characters = most_characters(tokenizer, room)
-    written = [turn_texts(battle, PROMPT_VERSION, max_characters) for battle in battles]
+    written = turn_texts(battles, PROMPT_VERSION, max_characters)
     texts = list(dict.fromkeys(text for turns in written for turn in turns for text in turn))
     offsets = dict(zip(texts, tokenize(texts, tokenizer, return_offsets_mapping=True)["offset_mapping"], strict=True))
     converted = []
@@ -130,7 +144,7 @@ def battles_to_conversations(
         winner = _likely_winner(battle)
         letter = None if winner is None else LETTERS[winner]
         tokens = [
-            Turn(header_ids(tokenizer, PROMPT_VERSION, k), tuple(offsets[text] for text in turn))
+            Turn(header_ids(tokenizer, PROMPT_VERSION, k), [offsets[text] for text in turn])
             for k, turn in enumerate(turns, start=1)
         ]
         conversations = []
@@ -169,7 +183,7 @@ def _likely_winner(battle: dict) -> str | None:
         raise UserError(
             f"battle {battle.get('id')}: vote {vote!r}, expected the fractions of {', '.join(WINNERS)}, which sum to 1"
         )
-    return WINNERS[int(np.argmax(vote))]
+    return WINNERS[list(vote).index(max(vote))]
 
 
 def _room(fixed: PromptIds, max_length: int) -> int:

@@ -1,5 +1,8 @@
 """Loading a tokenizer, and checking that examples can be built with it."""
 
+from functools import lru_cache
+from hashlib import sha256
+
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..config import find_model_folder
@@ -101,6 +104,19 @@ def rendered_template(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
         raise UserError(f"tokenizer {tokenizer.name_or_path}: its chat template does not show a user message once")
     before, after = rendered.split(marker)
     return before, after
+
+
+def pipeline_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of all that makes tokens of a text."""
+    backend = tokenizer.backend_tokenizer
+    # What a program may change of a tokenizer that it has loaded; writing out a large vocabulary takes half a second.
+    changeable = (backend.normalizer, backend.pre_tokenizer, backend.post_processor, tokenizer.get_added_vocab())
+    return _pipeline_fingerprint(tokenizer, repr(changeable))
+
+
+@lru_cache(maxsize=16)
+def _pipeline_fingerprint(tokenizer: PreTrainedTokenizerBase, changeable: str) -> str:
+    return sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -1,10 +1,12 @@
 """Turns of battles -> their tokens, as each version of the prompt has them. The only tokenization in the project."""
 
 from bisect import bisect_right
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ..data.columns import TURN_COLUMNS
@@ -16,15 +18,15 @@ from .tokenizer import rendered_template, token_ids
 class Turn(NamedTuple):
     """The token ids of a turn: a header, a text, and so on in turns, and the last header."""
 
-    headers: tuple[list[int], ...]  # four, which are never truncated
-    texts: tuple[list, ...]  # of TURN_COLUMNS
+    headers: Sequence[np.ndarray]  # four, which are never truncated
+    texts: Sequence[Any]  # of TURN_COLUMNS, arrays too
 
 
 class PromptIds(NamedTuple):
     """The token ids that all examples share."""
 
-    prefix: list[int]  # what stands before the message, and the instruction
-    suffix: list[int]  # the options, and what stands after the message
+    prefix: np.ndarray  # what stands before the message, and the instruction
+    suffix: np.ndarray  # the options, and what stands after the message
     letters: dict[str, int]  # winner -> id of its letter
 
 
@@ -38,8 +40,8 @@ def _prompt_ids(tokenizer: PreTrainedTokenizerBase, chat_template: str, version:
     template = TEMPLATES[version]
     before, after = _code_frame(tokenizer) if version == CODE_VERSION else rendered_template(tokenizer)
     return PromptIds(
-        prefix=token_ids(tokenizer, before) + token_ids(tokenizer, template.instruction),
-        suffix=token_ids(tokenizer, template.options) + token_ids(tokenizer, after),
+        prefix=as_array(token_ids(tokenizer, before) + token_ids(tokenizer, template.instruction)),
+        suffix=as_array(token_ids(tokenizer, template.options) + token_ids(tokenizer, after)),
         letters={winner: token_ids(tokenizer, letter)[0] for winner, letter in LETTERS.items()},
     )
 
@@ -59,24 +61,28 @@ def _code_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     )
 
 
-def turn_texts(battle: dict, version: str, max_characters: int) -> list[tuple[str, ...]]:
+def turn_texts(battles: list[dict], version: str, max_characters: int) -> list[list[tuple[str, ...]]]:
     """
-    The three texts of each turn, as they are written in the prompt, without what no example can hold.
+    The three texts of each turn of each battle, as they are written in the prompt, without what no example can hold.
 
     Raises:
-        UserError: If the numbers of turns differ.
+        UserError: If the numbers of turns of a battle differ.
     """
-    columns = [battle[column] or [None] for column in TURN_COLUMNS]
-    if len({len(column) for column in columns}) > 1:
-        raise UserError(
-            f"battle {battle.get('id')}: prompt, response_a and response_b have {len(columns[0])}, {len(columns[1])} "
-            f"and {len(columns[2])} turns; all must have the same number"
-        )
-    write = TEMPLATES[version].turn_text
-    return [
-        tuple(write(text and text[:max_characters])[:max_characters] for text in turn)
-        for turn in zip(*columns, strict=True)
-    ]
+
+    @cache  # texts repeat where several people have voted on them
+    def write(text: str | None) -> str:
+        return TEMPLATES[version].turn_text(text and text[:max_characters])[:max_characters]
+
+    written = []
+    for battle in battles:
+        columns = [battle[column] or [None] for column in TURN_COLUMNS]
+        if not len(columns[0]) == len(columns[1]) == len(columns[2]):
+            raise UserError(
+                f"battle {battle.get('id')}: prompt, response_a and response_b have {len(columns[0])}, "
+                f"{len(columns[1])} and {len(columns[2])} turns; all must have the same number"
+            )
+        written.append(list(zip(*(map(write, column) for column in columns), strict=True)))
+    return written
 
 
 def most_characters(tokenizer: PreTrainedTokenizerBase, room: int) -> int:
@@ -107,14 +113,14 @@ def tokenize_turns(
         `list[list[Turn]]`: The turns of each battle.
     """
     max_characters = most_characters(tokenizer, room)
-    texts = [turn_texts(battle, version, max_characters) for battle in battles]
+    texts = turn_texts(battles, version, max_characters)
     if version == CODE_VERSION:
         return _tokenize_joined(texts, tokenizer, room)
     unique = list(dict.fromkeys(text for turns in texts for turn in turns for text in turn))
-    ids = dict(zip(unique, tokenize(unique, tokenizer)["input_ids"], strict=True))
+    ids = dict(zip(unique, map(as_array, tokenize(unique, tokenizer)["input_ids"]), strict=True))
     return [
         [
-            Turn(header_ids(tokenizer, version, k), tuple(ids[text] for text in turn))
+            Turn(header_ids(tokenizer, version, k), [ids[text] for text in turn])
             for k, turn in enumerate(turns, start=1)
         ]
         for turns in texts
@@ -136,9 +142,14 @@ def tokenize(texts: list[str], tokenizer: PreTrainedTokenizerBase, **options):
 
 
 @lru_cache(maxsize=1024)
-def header_ids(tokenizer: PreTrainedTokenizerBase, version: str, k: int) -> tuple[list[int], ...]:
+def header_ids(tokenizer: PreTrainedTokenizerBase, version: str, k: int) -> list[np.ndarray]:
     """The token ids of the headers of turn `k`, counted from 1."""
-    return tuple(token_ids(tokenizer, header) for header in TEMPLATES[version].turn_headers(k))
+    return [as_array(token_ids(tokenizer, header)) for header in TEMPLATES[version].turn_headers(k)]
+
+
+def as_array(ids: list[int]) -> np.ndarray:
+    """Token ids as an array, which is joined to others, and written, as a whole and not number by number."""
+    return np.array(ids, dtype=np.int32)
 
 
 def _tokenize_joined(
@@ -154,12 +165,12 @@ def _tokenize_joined(
     unique = list(dict.fromkeys(parts for turns in joined for parts in turns))
     encoded = tokenize(["".join(parts) for parts in unique], tokenizer, return_offsets_mapping=True)
     ids = dict(zip(unique, map(_split, unique, encoded["input_ids"], encoded["offset_mapping"]), strict=True))
-    too_long = [parts for parts, turn in ids.items() if sum(map(len, turn.headers + turn.texts)) > room]
+    too_long = [parts for parts, turn in ids.items() if sum(map(len, [*turn.headers, *turn.texts])) > room]
     thirds = ["".join(parts[i : i + 2]).lstrip("\n") for parts in too_long for i in (0, 2, 4)]
     thirds_ids = iter(tokenize(thirds, tokenizer)["input_ids"])
-    line = token_ids(tokenizer, "\n\n")
+    line = as_array(token_ids(tokenizer, "\n\n"))
     ids |= {
-        parts: Turn(([], line, line, line), tuple(third))
+        parts: Turn([line[:0], line, line, line], list(map(as_array, third)))
         for parts, *third in zip(too_long, thirds_ids, thirds_ids, thirds_ids, strict=True)
     }
     return [[ids[parts] for parts in turns] for turns in joined]
@@ -177,4 +188,5 @@ def _split(parts: tuple[str, ...], ids: list[int], offsets: list[tuple[int, int]
     split: list[list[int]] = [[] for _ in parts]
     for token, (start, _) in zip(ids, offsets, strict=True):
         split[bisect_right(starts, start)].append(token)
-    return Turn(tuple(split[0::2]), tuple(split[1::2]))
+    arrays = list(map(as_array, split))
+    return Turn(arrays[0::2], arrays[1::2])

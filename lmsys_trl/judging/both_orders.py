@@ -41,7 +41,7 @@ def encode_for_prediction(
         encoded = encode_battles(unlabelled[start : start + CHUNK], tokenizer, max_length, prompt_version)
         for owner, battle_examples in enumerate(encoded, start):
             for example in battle_examples if examples == "all" else battle_examples[-1:]:
-                inputs.append(np.array(example["input_ids"], dtype=np.int32))  # a ninth of a list's memory
+                inputs.append(example["input_ids"])
                 owners.append(owner)
     return inputs, owners
 

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ..battle import winner_of
 from ..data.columns import VOTE_COLUMNS
 from ..data.dedup import swap_where
 from ..data.splits import sample_by_hash
@@ -81,13 +80,13 @@ def vote_statistics(battles: pd.DataFrame, texts: pa.Table) -> VoteStatistics:
     item = battles.groupby(["source", "item"], observed=True).ngroup()
     several = choice[item.duplicated(keep=False)]
     items = item[several.index]
-    kinds = several.groupby(items).agg(lambda values: {0, 1} <= set(values))
+    for_either = pd.DataFrame({winner: several == winner for winner in (0, 1)}).groupby(items).any()
     return VoteStatistics(
         num_votes=len(battles),
         num_ties=int((choice == 2).sum()),
         favors=_favors(battles, texts),
-        num_repeated=len(kinds),
-        num_contradictory=int(kinds.sum()),
+        num_repeated=len(for_either),
+        num_contradictory=int(for_either.all(axis=1).sum()),
         alpha=_alpha(several, items),
         annotators=_annotators(battles["annotator"][several.index], several, items, battles["annotator"]),
     )
@@ -117,7 +116,7 @@ def _favors(battles: pd.DataFrame, texts: pa.Table) -> dict[str, dict]:
 
 def _is_decided(votes: np.ndarray) -> np.ndarray:
     """Whether a vote has a winner, one of A, B and tie."""
-    return np.array([winner_of(vote) is not None for vote in votes.tolist()], dtype=bool)
+    return (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) == 1
 
 
 def _alpha(choice: pd.Series, items: pd.Series) -> dict | None:

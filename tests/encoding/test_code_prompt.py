@@ -38,7 +38,7 @@ def test_real_battles_have_the_tokens_of_the_facts(named_tokenizer, assets):
     battles = [{**battle, "vote": None} for battle in real_battles(assets, 200)]
     assert len(battles) == 200
     for battle, (example,) in zip(battles, encode_battles(battles, tokenizer, 10**6, CODE_VERSION), strict=True):
-        assert example["input_ids"] == written_out(name, tokenizer, battle)
+        assert example["input_ids"].tolist() == written_out(name, tokenizer, battle)
 
 
 def test_texts_that_end_or_begin_with_newlines(named_tokenizer):

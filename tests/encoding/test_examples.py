@@ -4,12 +4,14 @@ import pytest
 from helpers.models import CHATML, build_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import Whitespace
 
 from lmsys_trl.battle import WINNERS, vote_for
 from lmsys_trl.data.sources import read_battles
 from lmsys_trl.encoding.examples import IGNORED, battles_to_conversations, encode_battle, encode_battles
 from lmsys_trl.encoding.template import PROMPT_VERSION, README_VERSION, TEMPLATES
-from lmsys_trl.encoding.tokenizer import check_tokenizer, load_tokenizer, rendered_template
+from lmsys_trl.encoding.tokenizer import check_tokenizer, load_tokenizer, pipeline_fingerprint, rendered_template
 from lmsys_trl.encoding.turns import truncate_lengths
 from lmsys_trl.errors import UserError
 
@@ -318,3 +320,16 @@ def test_a_template_that_writes_the_date():
     dated = build_tokenizer()
     dated.chat_template = "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}{{ date_string }}\n" + CHATML  # fmt: skip # noqa: E501
     assert rendered_template(dated)[0].startswith("26 Jul 2024\n")
+
+
+def test_a_tokenizer_that_was_changed_after_loading_has_another_fingerprint():
+    tokenizer = build_tokenizer()
+    found = [pipeline_fingerprint(tokenizer), pipeline_fingerprint(build_tokenizer())]
+    assert found[0] == found[1]
+    tokenizer.add_tokens(["one"])
+    found.append(pipeline_fingerprint(tokenizer))
+    tokenizer.backend_tokenizer.normalizer = Lowercase()
+    found.append(pipeline_fingerprint(tokenizer))
+    tokenizer.backend_tokenizer.pre_tokenizer = Whitespace()
+    found.append(pipeline_fingerprint(tokenizer))
+    assert len(set(found)) == 4
