@@ -79,6 +79,7 @@ def test_a_typo_is_reported_before_accelerate_starts(tmp_path):
 def test_all_problems_of_a_recipe_are_reported_together(verb, tmp_path):
     words = ["--learning_rate", "-1", "--learning_rat", "1", "--lora_target_modules", "q_proj", "nope", "lm_head"]
     words += ["--lora_layers_to_transform", "0", "99", "--report_to", "nothing", "--max_length", "9000"]
+    words += ["--head", "lm_head"]
     status, output = lmsys_trl(verb, "smollm2.yaml", *words, cwd=tmp_path)
     found = [
         "learning_rate: input should be a number above 0",
