@@ -287,7 +287,9 @@ def test_calibrate_with_style_and_predict(project, battles, both):
         battle["vote"] = [0.0, 0.0, 1.0]
     write_votes(project / "longer.csv", longer)
     labels = np.array([int(np.argmax(battle["vote"])) for battle in longer])
-    save_predictions(table(simulated(400, 1)[:, 0], labels=labels), project / "longer.parquet")
+    probabilities = simulated(400, 1)[:, 0] + np.eye(3)[labels]  # a judge that knows something too
+    save_predictions(table(probabilities / probabilities.sum(axis=1, keepdims=True), labels=labels),
+                     project / "longer.parquet")  # fmt: skip
     arguments = ["--adapter", "styled", "--predictions", "longer.parquet", "--with_features"]
     output = recipe("calibrate.py", *arguments, cwd=project, fails=True)
     assert "test_file or dataset_name: missing" in output
