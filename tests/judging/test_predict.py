@@ -287,7 +287,7 @@ def test_calibrate_with_style_and_predict(project, battles, both):
         battle["vote"] = [0.0, 0.0, 1.0]
     write_votes(project / "longer.csv", longer)
     labels = np.array([int(np.argmax(battle["vote"])) for battle in longer])
-    probabilities = simulated(400, 1)[:, 0] + np.eye(3)[labels]  # a judge that knows something too
+    probabilities = simulated(400, 1)[:, 0] + 0.2 * np.eye(3)[labels]  # a judge that knows something too
     save_predictions(table(probabilities / probabilities.sum(axis=1, keepdims=True), labels=labels),
                      project / "longer.parquet")  # fmt: skip
     arguments = ["--adapter", "styled", "--predictions", "longer.parquet", "--with_features"]
@@ -298,7 +298,7 @@ def test_calibrate_with_style_and_predict(project, battles, both):
     output = recipe("calibrate.py", *arguments, "--test_file", "test.csv", cwd=project, fails=True)
     assert "lacks 400 of the predicted battles" in output
     output = recipe("calibrate.py", *arguments, "--test_file", "longer.csv", cwd=project)
-    assert "length and style alone" in output and "both together are stored" in output
+    assert "length and style alone" in output and "both together are stored" in output, output
 
     judge = Judge.from_pretrained(folder, str(project / "models" / "tiny"))
     stored = judge.settings.calibration["ab"]
