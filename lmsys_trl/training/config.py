@@ -25,7 +25,7 @@ class TrainingConfig(SFTConfig):
         default=None,
         metadata={
             "help": "Tokens in a forward and backward pass, with padding: the examples of per_device_train_batch_size "
-            "are divided, the longest first (default: all at once)."
+            "are divided, the longest first (default: 512 on a CPU, else all at once)."
         },
     )
     loss: Literal["answer", "letters"] = field(

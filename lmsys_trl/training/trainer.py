@@ -34,7 +34,10 @@ class JudgeTrainer(SFTTrainer):
             args,
             processing_class=processing_class,
             data_collator=Collator(
-                processing_class.pad_token_id, "flash" in model.config._attn_implementation, args.max_tokens_per_batch
+                processing_class.pad_token_id,
+                packs="flash" in model.config._attn_implementation,
+                # A CPU gains little from several examples at once, and pays for their padding.
+                max_tokens=args.max_tokens_per_batch or (512 if args.device.type == "cpu" else None),
             ),
             compute_metrics=_letter_metrics,
             **kwargs,

@@ -106,6 +106,7 @@ def make_trainer(
         "optim": "sgd",
         "learning_rate": 1.0,
         "max_grad_norm": 0,
+        "max_tokens_per_batch": 10**6,
     }
     return JudgeTrainer(
         model=model,

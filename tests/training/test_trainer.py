@@ -74,8 +74,8 @@ def test_the_step_is_the_same_in_any_shape(base, tmp_path):
     plain_loss(trainer).backward()
     expected = {name: p.grad for name, p in trainer.model.named_parameters() if p.requires_grad}
     for size, batches, sampling, max_tokens in (
-        (8, 1, "random", None), (1, 8, "random", None), (3, 3, "random", None), (8, 1, "batch_rebalance", None),
-        (2, 4, "batch_rebalance", None), (8, 1, "batch_rebalance", 900), (4, 2, "random", 1),
+        (8, 1, "random", 10**6), (1, 8, "random", 10**6), (3, 3, "random", 10**6), (8, 1, "batch_rebalance", 10**6),
+        (2, 4, "batch_rebalance", 10**6), (8, 1, "batch_rebalance", 900), (4, 2, "random", 1),
     ):  # fmt: skip
         trainer = make_trainer(
             base,
