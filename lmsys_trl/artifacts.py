@@ -9,6 +9,8 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
+from .errors import UserError
+
 PACKAGES = ("lmsys-trl", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "datasets")
 
 
@@ -61,6 +63,23 @@ def write_json(path: Path, content: dict) -> None:
     """Write a file atomically, so that its presence says that what it describes is finished."""
     with atomic_write(path) as draft:
         draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict:
+    """
+    Read an object, as [`write_json`] writes it.
+
+    Raises:
+        UserError: If the file is damaged.
+        OSError: If there is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: damaged: expected a JSON object")
+    return content
 
 
 def file_fingerprint(path: str | Path) -> str:

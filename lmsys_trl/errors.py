@@ -1,4 +1,4 @@
-"""The one exception for what a user can fix."""
+"""The one exception for what a user can fix, and what those of libraries say."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +18,11 @@ class UserError(ValueError):
         if title is None and len(self.problems) > 1:
             title = f"{len(self.problems)} problems:"
         super().__init__("\n  ".join(self.problems if title is None else [title, *self.problems]))
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of a library says, without what it adds below."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def raise_problems(problems: Sequence[str], title: str | None = None) -> None:

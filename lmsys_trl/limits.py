@@ -106,6 +106,7 @@ RANGES = {
          "longest"), BELOW_ONE,
     ),
     "min_confidence": Range("from 0 to 1", lambda x: 0 <= x <= 1),
+    "max_nesting": Range("1 to 500", lambda x: 1 <= x <= 500),
     "max_steps": Range("1 or more, or -1 for whole epochs", lambda x: x >= 1 or x == -1),
 }  # fmt: skip
 

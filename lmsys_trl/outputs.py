@@ -39,8 +39,12 @@ def claim(output: Path, inputs: Iterable[str | Path | None] = (), is_main_proces
         yield
         return
     refuse_inputs(output, inputs)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    path = output.with_name(f".{output.name}.lock")
+    place = output.resolve()
+    if place == place.parent:
+        raise UserError(f"{output}: is the root of all files. Choose a name in it")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    path = place.with_name(f".{place.name}.lock")
+    path.touch()  # which says why it cannot be made; the lock would only say that it is not free
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
@@ -57,6 +61,20 @@ def claim(output: Path, inputs: Iterable[str | Path | None] = (), is_main_proces
     finally:
         path.unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write to, which gets its name when it is complete. If writing fails, there is none."""
+    folder = folder.resolve()
+    draft = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(draft, ignore_errors=True)  # of a killed run
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def refuse_inputs(output: Path, inputs: Iterable[str | Path | None]) -> None:
@@ -108,7 +126,7 @@ def refuse_other_configuration(record: Path, configuration: dict, what: str) -> 
     """
     try:
         old = json.loads(record.read_text(encoding="utf-8"))["configuration"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return
     new = json.loads(json.dumps(configuration))
     keys = [key for key in {**old, **new} if key not in ELSEWHERE and old.get(key) != new.get(key)]

@@ -46,6 +46,7 @@ def main():
     from lmsys_trl.models.adapter import JUDGE_FILE
     from lmsys_trl.models.adapter_weights import weights_file
     from lmsys_trl.models.judge_file import JudgeFile
+    from lmsys_trl.outputs import claim
     from lmsys_trl.predictions.calibration import fit_calibrations, refuse_calibrated
     from lmsys_trl.predictions.features import features_of
     from lmsys_trl.predictions.table import load_predictions
@@ -59,14 +60,15 @@ def main():
         raise UserError(
             f"adapter {adapter}: there is no such folder. Judges on the Hub or in archives can't be changed"
         )
-    judge_file = JudgeFile.load(adapter)
-    predictions = load_predictions(config.predictions)
-    refuse_calibrated(predictions, config.predictions, file_fingerprint(weights_file(adapter)))
-    features = None
-    if config.with_features:
-        features = features_of(labelled_battles(battles_config)[0], predictions)
-    judge_file.calibration = fit_calibrations(predictions, file_fingerprint(config.predictions), features)
-    judge_file.save(adapter)
+    with claim(adapter):
+        judge_file = JudgeFile.load(adapter)
+        predictions = load_predictions(config.predictions)
+        refuse_calibrated(predictions, config.predictions, file_fingerprint(weights_file(adapter)))
+        features = None
+        if config.with_features:
+            features = features_of(labelled_battles(battles_config)[0], predictions)
+        judge_file.calibration = fit_calibrations(predictions, file_fingerprint(config.predictions), features)
+        judge_file.save(adapter)
 
     stored = ", ".join(judge_file.calibration)
     logger.info("%s has %s", adapter / JUDGE_FILE, f"a calibration for {stored}" if stored else "no calibration")

@@ -6,6 +6,7 @@ Make a judge of an adapter from elsewhere: write the judge.json that says how it
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from lmsys_trl.config import parse_config
@@ -48,21 +49,23 @@ def main():
 
     # Imported now: what takes seconds must not delay --help and the report of a typo.
     from lmsys_trl.models.importing import import_adapter
+    from lmsys_trl.outputs import claim
 
-    import_adapter(
-        config.adapter,
-        config.model_name_or_path,
-        config.output_dir,
-        prompt_version=config.prompt_version,
-        letters=config.letters,
-        max_length=config.max_length,
-        temperature=config.temperature,
-        pad_token=config.pad_token,
-        base_model_id=config.base_model_id,
-        dtype=config.dtype,
-        attn_implementation=config.attn_implementation,
-        given=given,
-    )
+    with claim(Path(config.output_dir), (config.adapter, config.model_name_or_path)):
+        import_adapter(
+            config.adapter,
+            config.model_name_or_path,
+            config.output_dir,
+            prompt_version=config.prompt_version,
+            letters=config.letters,
+            max_length=config.max_length,
+            temperature=config.temperature,
+            pad_token=config.pad_token,
+            base_model_id=config.base_model_id,
+            dtype=config.dtype,
+            attn_implementation=config.attn_implementation,
+            given=given,
+        )
     logger.info("The judge is in %s", config.output_dir)
     suggest_next("validate", "--adapter", config.output_dir, "--test_file", "votes.csv", "--output_dir",
                  f"{config.output_dir}/report")  # fmt: skip

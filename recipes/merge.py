@@ -44,6 +44,7 @@ def main():
     from lmsys_trl.models.adapter import resolve_adapter
     from lmsys_trl.models.judge_file import load_judge_files
     from lmsys_trl.models.merge import merge_into_base, save_average
+    from lmsys_trl.outputs import claim
 
     output_dir = Path(config.output_dir)
     exists = [f"output_dir: {output_dir} exists already. Choose a new folder"] if output_dir.exists() else []
@@ -51,12 +52,13 @@ def main():
     load_judge_files(config.adapter)  # report all that are not judges
     compare = battles_config.test_file or battles_config.dataset_name
     battles = labelled_battles(battles_config)[0] if compare else []
-    if len(config.adapter) > 1:
-        save_average(config.adapter, config.method, output_dir, given)
-        logger.info("The average of %d adapters is in %s", len(config.adapter), output_dir)
-    else:
-        merge_into_base(resolve_adapter(config.adapter[0]), base_model.model_name_or_path, output_dir)
-        logger.info("%s merged into its base model is in %s", config.adapter[0], output_dir)
+    with claim(output_dir, config.adapter):
+        if len(config.adapter) > 1:
+            save_average(config.adapter, config.method, output_dir, given)
+            logger.info("The average of %d adapters is in %s", len(config.adapter), output_dir)
+        else:
+            merge_into_base(resolve_adapter(config.adapter[0]), base_model.model_name_or_path, output_dir)
+            logger.info("%s merged into its base model is in %s", config.adapter[0], output_dir)
     if compare:
         log_merged_losses(config.adapter, output_dir, battles, base_model.model_name_or_path)
     if len(config.adapter) > 1:

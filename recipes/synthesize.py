@@ -36,6 +36,7 @@ def main():
     # Imported now: what takes seconds must not delay --help and the report of a typo.
     import pandas as pd
 
+    from lmsys_trl.artifacts import atomic_write
     from lmsys_trl.data.synthetic import kaggle_row, make_train_and_test
     from lmsys_trl.predictions.table import PROBABILITIES
 
@@ -53,9 +54,9 @@ def main():
             if path.exists() and path.read_text(encoding="utf-8") != content
         ]
     )
-    folder.mkdir(parents=True, exist_ok=True)
     for path, content in tables.items():
-        path.write_text(content, encoding="utf-8")
+        with atomic_write(path) as draft:
+            draft.write_text(content, encoding="utf-8")
     logger.info("%d battles to train on and %d to test on, written to %s", len(train), len(test), folder)
     suggest_next("prepare", "--sources", folder / "train.csv", "--output_dir", folder / "battles")
 

@@ -117,6 +117,7 @@ def main():
             "data_fingerprint": fingerprint,
             **made,
         }
+        shards.mkdir(parents=True, exist_ok=True)  # says that the folder is ours while its report is incomplete
         write_report(output_dir, figures, record, votes, judges, tables | files, battles, known)
         logger.info("\n%s", format_summary(figures))
         logger.info("The baselines were %s.", fitted_on)

@@ -34,10 +34,24 @@ class BattlesConfig:
         default=None, metadata={"help": "What the values of its vote mean, as for prepare: left=model_a same=tie."}
     )
 
+    max_size_gb: float = field(
+        default=4, metadata={"help": "What a compressed test_file may become without compression."}
+    )
+    max_nesting: int = field(
+        default=100, metadata={"help": "How deep lists and objects of a row of test_file may be nested."}
+    )
+
     def source(self) -> Source:
         """The file as a source."""
         assert self.test_file is not None, "check_battles_config comes first"
-        return Source(self.test_file, format=self.format, columns=self.columns, votes=self.votes)
+        return Source(
+            self.test_file,
+            format=self.format,
+            columns=self.columns,
+            votes=self.votes,
+            max_size_gb=self.max_size_gb,
+            max_nesting=self.max_nesting,
+        )
 
 
 @dataclass
@@ -67,6 +81,7 @@ class PrepareConfig:
         default="drop", metadata={"help": "Of messages with images: drop the row, or read the text beside them."}
     )
     max_size_gb: float = field(default=4, metadata={"help": "What a compressed file may become without compression."})
+    max_nesting: int = field(default=100, metadata={"help": "How deep lists and objects of a row may be nested."})
     suggest: str | None = field(
         default=None, metadata={"help": "Instead of all this: a file, for which a guess at its columns is printed."}
     )
@@ -130,6 +145,7 @@ class PrepareConfig:
             if self.images == "text":
                 source.images = "text"
             source.max_size_gb = max(source.max_size_gb, self.max_size_gb)
+            source.max_nesting = max(source.max_nesting, self.max_nesting)
 
     def files(self) -> list[str | None]:
         """What is read, if it is a path."""

@@ -14,7 +14,7 @@ from huggingface_hub.errors import HFValidationError
 from yaml import YAMLError
 
 from ..artifacts import file_fingerprint, write_json
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..hub import describe_dataset
 from .schema import BATTLE_FEATURES
 from .sources import Ledger
@@ -34,10 +34,9 @@ def load_battles(name: str) -> DatasetDict:
     try:
         battles = load_dataset(name)
     except (OSError, ValueError, HFValidationError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"dataset_name: {name} is not a data set, neither a folder nor on the Hub ({reason}). Make it with "
-            f"lmsys-trl prepare --output_dir {name}"
+            f"dataset_name: {name} is not a data set, neither a folder nor on the Hub ({first_line(error)}). Make it "
+            f"with lmsys-trl prepare --output_dir {name}"
         ) from error
     missing = sorted(set(BATTLE_FEATURES) - set(battles["train"].column_names if "train" in battles else []))
     if missing:

@@ -6,7 +6,7 @@ from pathlib import Path
 from huggingface_hub import DatasetCard
 from yaml import YAMLError
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..hub import download_repository
 from .files import SUFFIXES
 
@@ -63,7 +63,7 @@ def _download_from_kaggle(name: str) -> Path:
         return Path(kaggle_download(name))
     except (OSError, DataCorruptionError, UnauthenticatedError, ValueError) as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         if isinstance(error, UnauthenticatedError) or status in (401, 403):
             reason = "Kaggle refuses access. Set KAGGLE_USERNAME and KAGGLE_KEY"
             if "/" not in name:

@@ -107,18 +107,38 @@ class _Bounded(io.BufferedIOBase):
     read1 = read
 
 
-def read_rows(file: DataFile, max_size_gb: float) -> Iterator[Any]:
+def read_rows(file: DataFile, max_size_gb: float, max_nesting: int) -> Iterator[Any]:
     """
     Read a file row by row.
 
     Args:
         file (`DataFile`): The file.
         max_size_gb (`float`): What a compressed file may become.
+        max_nesting (`int`): How deep lists and objects of a row may be nested.
 
     Yields:
         First the names of the columns, then for each row a tuple: a `dict`, and what is wrong with the row, or None.
         CSV cells are text, other files give what they hold. Bytes that are not UTF-8 become lone surrogates.
+
+    Raises:
+        UserError: Whatever a reader raises at unexpected bytes.
     """
+    number = -1  # the first item holds the names of the columns
+    try:
+        for number, item in enumerate(_read(file, max_size_gb)):
+            if number and _is_deeper(item[0], max_nesting):
+                # As text: what is deep ends in errors wherever it is written.
+                item = {"row": str(item[0])[:1000]}, f"nested more than {max_nesting} levels, see max_nesting"
+            yield item
+    except UserError as error:
+        raise UserError(f"{file.path}: {error}") from error
+    except READ_ERRORS as error:
+        kind = "".join(file.path.suffixes).lstrip(".").upper()
+        raise UserError(f"{file.path}: damaged, or not a {kind} file: {error} after row {max(number, 0)}") from error
+
+
+def _read(file: DataFile, max_size_gb: float) -> Iterator[Any]:
+    """As [`read_rows`], with what readers raise, and rows of any depth."""
     readers = {
         ".csv": _read_csv, ".tsv": _read_csv, ".json": _read_json, ".jsonl": _read_jsonl, ".parquet": _read_parquet
     }  # fmt: skip
@@ -138,6 +158,16 @@ def read_rows(file: DataFile, max_size_gb: float) -> Iterator[Any]:
             yield row
             if number % 1000 == 0:
                 bar.update(compressed.tell() - bar.n)
+
+
+def _is_deeper(row: dict, max_nesting: int) -> bool:
+    level: list = [row]
+    for _ in range(max_nesting):
+        level = [entry for value in level for entry in (value.values() if isinstance(value, dict) else value)]
+        level = [value for value in level if isinstance(value, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 def _read_csv(binary: IO[bytes]) -> Iterator[Any]:
@@ -165,7 +195,9 @@ def _read_jsonl(binary: IO[bytes]) -> Iterator[Any]:
             continue
         try:
             row, problem = json.loads(line), None
-        except (ValueError, RecursionError) as error:
+        except RecursionError:
+            row, problem = {"line": line}, "not JSON: nested too deeply"
+        except ValueError as error:
             row, problem = {"line": line}, f"not JSON: {error}"
         if not isinstance(row, dict):
             row, problem = {"line": line}, "not a JSON object"

@@ -186,7 +186,10 @@ def _hold_out_ids(battles: pd.DataFrame, path: Path) -> None:
     """Hold out the battles that a file lists. Other battles of their groups are removed, so that nothing leaks."""
     if not path.is_file():
         raise UserError(f"validation_ids: there is no file {path}")
-    ids = set(path.read_text(encoding="utf-8").split())
+    try:
+        ids = set(path.read_text(encoding="utf-8").split())
+    except UnicodeDecodeError as error:
+        raise UserError(f"validation_ids: {path} is not a text file in UTF-8: {error}. Write one id a line") from error
     candidates = not_removed(battles)
     chosen = candidates["id"].isin(ids)
     unknown_ids = sorted(ids - set(candidates["id"]))

@@ -103,6 +103,7 @@ class Source:
         swap (`int` or `str`, *optional*): Add swapped copies of this many of its battles, or of "all".
         license (`str`, *optional*): Such as `cc-by-4.0`. Default: that of its card, if it comes from the Hub.
         max_size_gb (`float`): What a compressed file may become.
+        max_nesting (`int`): How deep lists and objects of a row may be nested.
     """
 
     path: str
@@ -118,6 +119,7 @@ class Source:
     swap: Positive | Literal["all"] | None = None
     license: str | None = None
     max_size_gb: Annotated[float, Field(gt=0)] = 4
+    max_nesting: Annotated[int, Field(ge=1, le=500)] = 100
 
     def __post_init__(self):
         self.columns = _parse_columns(self.columns) if self.columns else None

@@ -12,7 +12,7 @@ from ..artifacts import file_fingerprint
 from ..errors import UserError
 from .columns import TURN_COLUMNS, BlankVote, DroppedRow, Reading, RowError
 from .downloads import download
-from .files import READ_ERRORS, DataFile, find_files, read_rows
+from .files import DataFile, find_files, read_rows
 from .formats import OWN_COLUMNS, Format, as_tuple, find_format, mapped_format
 from .rows import ballots, kept_text, read_id, to_battle
 from .source import Source
@@ -185,7 +185,7 @@ def _and_others(rows: list[str]) -> str:
 
 def _open(file: DataFile, source: Source, lenient: bool) -> tuple[Format, Reading, Iterator[Any]]:
     """The format of a file, how its cells are read, and its rows. Its first rows decide."""
-    rows = _readable(read_rows(file, source.max_size_gb), file.path)
+    rows = read_rows(file, source.max_size_gb, source.max_nesting)
     columns = next(rows)
     repeated = sorted({name for name in columns if columns.count(name) > 1})
     if repeated:
@@ -239,16 +239,3 @@ def _row_battles(row: dict, row_id: str | None, fmt: Format, source: Source, rea
     except Exception as error:  # a row must not end the reading of all others, whatever is in it
         raise RowError("cannot be read", f": {type(error).__name__}: {error}") from error
     return [battle | {"kept": kept} for battle in battles]
-
-
-def _readable(rows: Iterator[Any], path: Path) -> Iterator[Any]:
-    """The rows, with one message for whatever a reader raises at unexpected bytes."""
-    number = -1  # the first item holds the names of the columns
-    try:
-        for number, row in enumerate(rows):  # noqa: B007
-            yield row
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except READ_ERRORS as error:
-        kind = "".join(path.suffixes).lstrip(".").upper()
-        raise UserError(f"{path}: damaged, or not a {kind} file: {error} after row {max(number, 0)}") from error

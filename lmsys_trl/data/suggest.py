@@ -47,7 +47,7 @@ TIES = ("tie", "c", "same", "equal", "both", "draw", "even", "neither", "none", 
 
 def read_some(file: DataFile, source: Source) -> list[dict]:
     """The first rows of a file, without broken ones."""
-    rows = read_rows(file, source.max_size_gb)
+    rows = read_rows(file, source.max_size_gb, source.max_nesting)
     next(rows)
     return [row for row, problem in islice(rows, NUM_ROWS) if problem is None]
 

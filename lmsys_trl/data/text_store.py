@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from ..artifacts import read_json
 from ..battle import swap_battle, swap_probabilities
 from ..errors import UserError
 from .columns import VOTE_COLUMNS
@@ -66,8 +67,14 @@ def _refuse_foreign_files(folder: Path) -> None:
         raise UserError(
             f"output_dir: {folder.name} exists and is not a data set made by prepare, so it is not replaced"
         )
-    recorded = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))["sha256"]
-    written = {RECORD_FILE, "README.md", REMOVED_FILE, *recorded}
+    try:
+        recorded = read_json(folder / RECORD_FILE)["sha256"]
+        written = {RECORD_FILE, "README.md", REMOVED_FILE, *recorded}
+    except (UserError, KeyError, TypeError) as error:
+        raise UserError(
+            f"output_dir: {folder.name} is not replaced, since its {RECORD_FILE} is damaged and does not say what "
+            "prepare wrote. Remove the folder, or choose another output_dir"
+        ) from error
     foreign = [
         name
         for path in sorted(folder.rglob("*"))

@@ -6,10 +6,11 @@ from hashlib import sha256
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..config import find_model_folder
-from ..errors import UserError, raise_problems
+from ..errors import UserError, first_line, raise_problems
 from ..hub import download_repository
 from .template import LETTERS
 
+MAX_TEMPLATE = 100_000  # characters of a chat template, and of what it writes; those of known models have some 10,000
 TOKENIZER_FILES = ["tokenizer*", "special_tokens_map.json", "*.jinja", "config.json"]
 
 
@@ -50,9 +51,12 @@ def load_tokenizer(
         revision (`str`, *optional*): Branch, tag or commit on the Hub.
 
     Raises:
-        UserError: With all the problems that [`check_tokenizer`] finds.
+        UserError: If there is none, or with all the problems that [`check_tokenizer`] finds.
     """
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
+    except Exception as error:  # transformers and tokenizers raise anything at damaged files
+        raise UserError(f"tokenizer {name_or_path}: missing or damaged: {first_line(error)}") from error
     if pad_token is not None:
         if pad_token not in tokenizer.get_vocab():
             raise UserError(f"pad_token: {pad_token!r} is not in the vocabulary of {name_or_path}")
@@ -95,13 +99,24 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def rendered_template(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     """What the chat template writes before and after the one user message, as text."""
-    marker = "[[message]]"
+    marker, name = "[[message]]", tokenizer.name_or_path
+    too_long = f"than {MAX_TEMPLATE:,} characters, which is the limit. Use the base model's own template"
+    if len(str(tokenizer.chat_template)) > MAX_TEMPLATE:
+        raise UserError(f"tokenizer {name}: its chat template has more {too_long}")
     # Llama-3.1's template writes today's date by default: examples would change from day to day.
-    rendered = tokenizer.apply_chat_template(
-        [{"role": "user", "content": marker}], tokenize=False, add_generation_prompt=True, date_string="26 Jul 2024"
-    )
+    try:
+        rendered = tokenizer.apply_chat_template(
+            [{"role": "user", "content": marker}],
+            tokenize=False,
+            add_generation_prompt=True,
+            date_string="26 Jul 2024",
+        )
+    except Exception as error:  # a template is a program
+        raise UserError(f"tokenizer {name}: its chat template fails: {first_line(error)}") from error
+    if len(rendered) > MAX_TEMPLATE:
+        raise UserError(f"tokenizer {name}: its chat template writes more {too_long}")
     if rendered.count(marker) != 1:
-        raise UserError(f"tokenizer {tokenizer.name_or_path}: its chat template does not show a user message once")
+        raise UserError(f"tokenizer {name}: its chat template does not show a user message once")
     before, after = rendered.split(marker)
     return before, after
 

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 
-from ..artifacts import write_json
+from ..artifacts import read_json, write_json
 from ..errors import raise_problems
 from ..predictions.table import save_predictions
 
@@ -79,7 +79,7 @@ def _refuse_other(folder: Path, record: dict) -> None:
     path = folder / RECORD
     if not path.exists() or not any(folder.glob("[ab][ab]-*.parquet")):
         return  # a run that predicted nothing is not resumed
-    old, record = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(record))
+    old, record = read_json(path), json.loads(json.dumps(record))
     different = [key for key in record if old.get(key) != record[key]]
     lines = [f"{NAMES[key]}: another" if key in NAMES else f"{key}: {old.get(key)} then, {record[key]} now"
              for key in different]  # fmt: skip

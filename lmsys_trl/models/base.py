@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -14,7 +15,7 @@ from transformers import (
 )
 
 from ..config import bundled_folder, find_model_folder
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..hub import download_repository
 
 BASE_FOLDER = "base_model.txt"  # beside an adapter
@@ -64,6 +65,14 @@ def hub_revision(folder: Path) -> str | None:
     return folder.name if folder.parent.name == "snapshots" else None
 
 
+def load_model_config(folder: Path) -> PreTrainedConfig:
+    """The `config.json` of a base model, or a [`UserError`] if it is damaged or of an unknown kind."""
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # transformers raises anything at damaged files
+        raise UserError(f"base model {folder}: config.json is damaged, or not known: {first_line(error)}") from error
+
+
 def build_without_weights(config: PreTrainedConfig, attn_implementation: str = "eager") -> PreTrainedModel:
     """The model on the meta device."""
     with torch.device("meta"):
@@ -76,28 +85,38 @@ def weights_fingerprint(folder: Path) -> str:
     and does not depend on how the tensors are distributed over files.
 
     Raises:
-        UserError: If there is no safetensors file: pickled weights are not loaded.
+        UserError: If there is no safetensors file, since pickled weights are not loaded, or if one is damaged.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise UserError(f"base model {folder}: no *.safetensors file. Pickled weights are not loaded")
-    tensors = {}
+    tensors: dict[str, list] = {}
     for file in files:
-        with file.open("rb") as raw:  # the format: 8 bytes with the header's length, the header, the tensors' bytes
-            start = 8 + int.from_bytes(raw.read(8), "little")
-            header = json.loads(raw.read(start - 8))
-            for name, tensor in header.items():
-                if name != "__metadata__":
-                    begin, end = tensor["data_offsets"]
-                    raw.seek(start + begin)
-                    digest = sha256(raw.read(min(4096, end - begin))).hexdigest()
-                    tensors[name] = [tensor["dtype"], tensor["shape"], digest]
+        try:
+            with safe_open(file, "pt"):  # checks the header and the file's size
+                tensors |= _tensor_hashes(file)
+        except SafetensorError as error:
+            raise UserError(f"base model {folder}: {file.name} is damaged: {error}") from error
     return sha256(json.dumps(tensors, sort_keys=True).encode()).hexdigest()
+
+
+def _tensor_hashes(file: Path) -> dict[str, list]:
+    """Type, shape and hash of each tensor in an undamaged file."""
+    tensors = {}
+    with file.open("rb") as raw:  # the format: 8 bytes with the header's length, the header, the tensors' bytes
+        start = 8 + int.from_bytes(raw.read(8), "little")
+        for name, tensor in json.loads(raw.read(start - 8)).items():
+            if name != "__metadata__":
+                begin, end = tensor["data_offsets"]
+                raw.seek(start + begin)
+                digest = sha256(raw.read(min(4096, end - begin))).hexdigest()
+                tensors[name] = [tensor["dtype"], tensor["shape"], digest]
+    return tensors
 
 
 def architecture(folder: Path) -> dict:
     """The settings of a folder's `config.json` that an adapter depends on."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+    config = load_model_config(folder).get_text_config()
     return {key: getattr(config, key, None) for key in ARCHITECTURE_KEYS}
 
 
@@ -127,19 +146,25 @@ def load_base(
         dtype (`str`): Of the weights, or of those that are not quantised: "float32", "bfloat16", "float16" or "auto".
         attn_implementation (`str`, *optional*): "eager", "sdpa", "flash_attention_2".
         quantization (`dict`, *optional*): The arguments of `BitsAndBytesConfig`.
+
+    Raises:
+        UserError: If its weights are damaged.
     """
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     if device.type != "cpu":
         device = torch.device(device.type, torch.accelerator.current_device_index())  # one device a process
-    return AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        attn_implementation=attn_implementation,
-        quantization_config=BitsAndBytesConfig(**quantization) if quantization else None,
-        device_map={"": device} if quantization else None,  # bitsandbytes quantises where the weights are loaded
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            quantization_config=BitsAndBytesConfig(**quantization) if quantization else None,
+            device_map={"": device} if quantization else None,  # bitsandbytes quantises where the weights are loaded
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except SafetensorError as error:
+        raise UserError(f"base model {folder}: a *.safetensors file is damaged: {error}") from error
 
 
 def remember_base(adapter: Path, base: Path) -> None:
@@ -163,7 +188,7 @@ def find_base_of(base_model: dict, model_name_or_path: str | None = None, adapte
         return resolve_base(model_name_or_path)
     remembered = adapter / BASE_FOLDER if adapter else None
     if remembered and remembered.is_file():
-        base = Path(remembered.read_text(encoding="utf-8").strip())
+        base = Path(remembered.read_text(encoding="utf-8", errors="replace").strip())
         if _holds(base, base_model["fingerprint"]):
             return base
     folder = find_local_base(base_model["fingerprint"])

@@ -28,6 +28,8 @@ def fetch_smollm2(folder: Path) -> None:
     """
     if find_spec("gguf") is None:
         raise UserError("fetch needs the package gguf. Install it with pip install 'lmsys-trl[gguf]'")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"output_dir: {folder} exists, and is no base model. Choose a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
         gguf = _download(Path(scratch))

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig
 
 from ..artifacts import provenance
 from ..battle import WINNERS
 from ..encoding.tokenizer import load_tokenizer
 from ..encoding.tokens import prompt_ids
-from ..errors import UserError, raise_problems
+from ..errors import UserError, first_line, raise_problems
+from ..outputs import new_folder
 from .adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLED_WEIGHTS, resolve_adapter
 from .adapter_weights import fitting_weights, make_room, read_lora_config, read_weights
-from .base import build_without_weights, hub_id, resolve_base
+from .base import build_without_weights, hub_id, load_model_config, resolve_base
 from .judge_file import JudgeFile
 
 
@@ -80,17 +80,17 @@ def import_adapter(
     }
     for key, value in provenance(given).items():
         setattr(judge_file, key, value)
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source / ADAPTER_CONFIG, folder / ADAPTER_CONFIG)
-    save_file(weights, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-    tokenizer.save_pretrained(folder)
-    judge_file.save(folder)
+    with new_folder(folder) as draft:
+        shutil.copyfile(source / ADAPTER_CONFIG, draft / ADAPTER_CONFIG)
+        save_file(weights, draft / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        tokenizer.save_pretrained(draft)
+        judge_file.save(draft)
 
 
 def _weights_for(base: Path, adapter: Path) -> dict[str, torch.Tensor]:
     """The weights of an adapter, checked against its base model without loading that."""
     config = read_lora_config(adapter)
-    model = build_without_weights(AutoConfig.from_pretrained(base, trust_remote_code=False))
+    model = build_without_weights(load_model_config(base))
     adapted = make_room(model, config, adapter, low_cpu_mem_usage=True)
     is_pickled = (adapter / PICKLED_WEIGHTS).is_file() and not (adapter / ADAPTER_WEIGHTS).is_file()
     weights = _read_pickled(adapter) if is_pickled else read_weights(adapter)
@@ -102,10 +102,9 @@ def _read_pickled(adapter: Path) -> dict[str, torch.Tensor]:
     try:
         weights = torch.load(adapter / PICKLED_WEIGHTS, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"adapter {adapter}: {PICKLED_WEIGHTS} is damaged, or holds more than tensors, which is never loaded: "
-            f"{reason}"
+            f"{first_line(error)}"
         ) from error
     if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
         raise UserError(f"adapter {adapter}: {PICKLED_WEIGHTS} is not a table of tensors")

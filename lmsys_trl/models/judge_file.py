@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from ..artifacts import write_json
+from ..artifacts import read_json, write_json
 from ..battle import WINNERS
 from ..encoding.examples import letter_ids
 from ..encoding.template import LETTERS
@@ -112,14 +112,12 @@ class JudgeFile:
         """
         path = resolve_adapter(adapter) / JUDGE_FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
         except FileNotFoundError:
             raise UserError(
                 f"adapter {adapter}: no {JUDGE_FILE}; has its training finished? If it was made elsewhere, "
                 "lmsys-trl import makes a judge of it"
             ) from None
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"adapter {adapter}: {JUDGE_FILE} is damaged: {error}") from error
         raise_problems([f"adapter {adapter}: {JUDGE_FILE} {problem}" for problem in find_problems(content)])
         return cls(**content)
 

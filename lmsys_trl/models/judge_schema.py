@@ -102,10 +102,8 @@ class _Judge(_Strict):
     versions: dict[str, str] = {}
 
 
-def find_problems(content: Any) -> list[str]:
+def find_problems(content: dict) -> list[str]:
     """What is wrong with the content of `judge.json`, a line each, to be read after its name."""
-    if not isinstance(content, dict):
-        return ["is damaged: expected a JSON object"]
     try:
         judge = _Judge.model_validate(content)
     except ValidationError as error:

@@ -1,7 +1,6 @@
 """Several adapters -> their average, or an adapter and its base model -> a model."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import torch
@@ -11,9 +10,10 @@ from safetensors.torch import save_file
 from ..artifacts import provenance, strip_local_paths
 from ..encoding.tokenizer import load_tokenizer
 from ..errors import UserError, raise_problems
+from ..outputs import new_folder
 from .adapter import ADAPTER_WEIGHTS, lora_differences, resolve_adapter
 from .adapter_weights import attach_adapter, read_lora_config, read_weights
-from .base import find_base_of, load_base
+from .base import find_base_of, load_base, load_model_config
 from .head import FROZEN, install_head, untie_head
 from .judge_file import JudgeFile
 
@@ -84,14 +84,6 @@ def save_average(adapters: list[str], method: str, folder: Path, given: dict) ->
     """
     folders = [resolve_adapter(adapter) for adapter in adapters]
     config, tensors = average_adapters(folders, method)
-    folder.mkdir(parents=True)
-    for path in folders[0].iterdir():
-        if path.name.startswith("tokenizer") or path.suffix == ".jinja":
-            (folder / path.name).write_bytes(path.read_bytes())
-    config.save_pretrained(folder)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / ADAPTER_WEIGHTS, {"format": "pt"}
-    )
     judge_file = dataclasses.replace(
         JudgeFile.load(folders[0]),
         fold=None,
@@ -99,7 +91,15 @@ def save_average(adapters: list[str], method: str, folder: Path, given: dict) ->
         calibration={},  # was fitted on predictions of the first one alone
         **provenance(given),
     )
-    judge_file.save(folder)
+    with new_folder(folder) as draft:
+        for path in folders[0].iterdir():
+            if path.name.startswith("tokenizer") or path.suffix == ".jinja":
+                (draft / path.name).write_bytes(path.read_bytes())
+        config.save_pretrained(draft)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()}, draft / ADAPTER_WEIGHTS, {"format": "pt"}
+        )
+        judge_file.save(draft)
 
 
 def merge_into_base(adapter: Path, model_name_or_path: str | None, folder: Path) -> None:
@@ -116,16 +116,18 @@ def merge_into_base(adapter: Path, model_name_or_path: str | None, folder: Path)
     """
     judge_file = JudgeFile.load(adapter)
     base = find_base_of(judge_file.base_model, model_name_or_path, adapter)
-    if "quantization_config" in json.loads((base / "config.json").read_text(encoding="utf-8")):
+    if hasattr(load_model_config(base), "quantization_config"):
         raise UserError(
             f"base model {base}: its weights are quantised, and what an adapter adds would be rounded away. Name the "
             "16-bit base with --model_name_or_path"
         )
+    tokenizer = load_tokenizer(str(adapter))
     model = load_base(base, judge_file.precision["dtype"])
     complete = model.get_output_embeddings()
     install_head(model, judge_file.head, judge_file.token_ids)
     merged = attach_adapter(model, adapter).merge_and_unload()
     if judge_file.head != FROZEN:
         untie_head(merged, complete, judge_file.token_ids)
-    merged.save_pretrained(folder)
-    load_tokenizer(str(adapter)).save_pretrained(folder)
+    with new_folder(folder) as draft:
+        merged.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..artifacts import atomic_write
 from ..battle import prompt_group, winner_of
-from ..errors import UserError
+from ..errors import UserError, first_line
 from .table import VOTE_COLUMNS, has_vote
 
 FEATURES_FILE = "baseline_features.parquet"
@@ -97,6 +97,13 @@ def save_features(battles: Iterable[dict], adapter: Path) -> None:
 
 
 def load_features(adapter: Path) -> pd.DataFrame | None:
-    """The features of an adapter's training battles, or None if they were not saved."""
+    """The features of an adapter's training battles, or None if they were not saved. Damage is a [`UserError`]."""
     path = adapter / FEATURES_FILE
-    return pd.read_parquet(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: damaged: {first_line(error)}. Remove it: baselines are then fitted on votes of the report"
+        ) from error

@@ -213,11 +213,6 @@ def check_examples(
         return "", [f"tokenizer: there is no folder {folder}"]
     try:
         tokenizer = load_tokenizer(str(folder), pad_token)
-    except UserError as error:
-        return "", error.problems
-    except (ValueError, OSError) as error:
-        return "", [line for line in str(error).splitlines() if line.strip()]
-    try:
         (example,) = encode_battle(SMALLEST_BATTLE, tokenizer, 10**6, prompt_version)
     except UserError as error:
         return "", error.problems

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..artifacts import read_json
 from ..errors import UserError
 from ..hub import push_files
 from ..models.adapter import ADAPTER_CONFIG, ADAPTER_FILES, ADAPTER_WEIGHTS
@@ -40,8 +41,16 @@ def push_judge(adapter: Path, report: Path | None, repo_id: str, private: bool) 
         metrics = _read_metrics(report)
         paths = [path for pattern in REPORT_FILES for path in sorted(report.glob(pattern))]
         files |= {f"report/{path.relative_to(report).as_posix()}": path.read_bytes() for path in paths}
-    files["README.md"] = model_card(judge, json.loads(files[ADAPTER_CONFIG]), metrics, repo_id).encode()
-    message = f"A judge, validated on {metrics['num_battles']} battles" if metrics else "A judge"
+    try:
+        files["README.md"] = model_card(judge, json.loads(files[ADAPTER_CONFIG]), metrics, repo_id).encode()
+        message = f"A judge, validated on {metrics['num_battles']} battles" if metrics else "A judge"
+    except UserError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"adapter {adapter}, report {report}: one of them was changed, and no card can be made of it: {error!r}. "
+            "Make the report again with lmsys-trl validate"
+        ) from error
     return push_adapter(files, repo_id, private, message)
 
 
@@ -56,7 +65,7 @@ def adapter_files(adapter: Path, base_model_id: str | None) -> dict[str, bytes]:
     missing = [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if name not in files]
     if missing:
         raise UserError(f"adapter {adapter}: no {' and no '.join(missing)}")
-    config = json.loads(files[ADAPTER_CONFIG]) | {"base_model_name_or_path": base_model_id}
+    config = read_json(adapter / ADAPTER_CONFIG) | {"base_model_name_or_path": base_model_id}
     files[ADAPTER_CONFIG] = json.dumps(config, indent=2, sort_keys=True).encode()
     return files
 
@@ -70,8 +79,8 @@ def push_adapter(files: Mapping[str, bytes], repo_id: str, private: bool, messag
 
 def _read_metrics(report: Path) -> dict:
     try:
-        return json.loads((report / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return read_json(report / "metrics.json")
+    except (OSError, UserError) as error:
         raise UserError(
             f"report {report}: no metrics.json, or a damaged one. Make it with lmsys-trl validate"
         ) from error

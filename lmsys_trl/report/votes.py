@@ -134,11 +134,11 @@ def read_known_probabilities(path: str | None, ids: pd.Index) -> np.ndarray | No
         ids (`Index`): The ids of the battles.
 
     Raises:
-        UserError: If battles are missing.
+        UserError: If it is not such a file, or battles are missing.
     """
     if path is None:
         return None
-    known = pd.read_csv(path, dtype={"id": str}).set_index("id")
+    known = load_predictions(path).set_index("id")
     missing = ids.difference(known.index)
     if len(missing):
         raise UserError(f"known_probabilities: {path} lacks {len(missing)} of the battles, the first {missing[0]}")

@@ -7,7 +7,7 @@ from accelerate import PartialState
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..artifacts import file_fingerprint, write_json
+from ..artifacts import file_fingerprint, read_json, write_json
 from ..errors import UserError, raise_problems
 from ..terminal import logger
 
@@ -72,16 +72,16 @@ def _what_is_wrong(folder: Path) -> str | None:
     if not folder.is_dir():
         return "is not a folder"
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = read_json(folder / MANIFEST)["files"]
         damaged = [name for name, facts in files.items() if not _is_intact(folder / name, facts)]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "is incomplete"
     return f"is damaged: {', '.join(damaged)} changed since it was saved" if damaged else None
 
 
 def _checked(folder: Path, settings: dict) -> str:
     """The name of a complete checkpoint that is of the same run."""
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest = read_json(folder / MANIFEST)
     raise_problems(
         changed_settings(manifest["settings"], settings),
         f"{folder} was saved by a run with other settings or data. Give the same ones to resume, or choose "

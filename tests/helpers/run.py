@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,13 @@ def recipe(name: str, *arguments, cwd: Path, launch: list | None = None, fails: 
     if environment:  # which libraries read when they are loaded
         return run(sys.executable, script, *arguments, cwd=cwd, fails=fails, **environment)
     status, output = _server().run_script(script, [str(word) for word in arguments], cwd)
+    assert (status != 0) == fails, output
+    return output
+
+
+def python(code: str, *arguments, cwd: Path, fails: bool = False) -> str:
+    """Run code as `python -c` does, where the libraries are loaded already; returns what it prints, to a pipe."""
+    status, output = _server().run(shlex.join(["python", "-c", code, *map(str, arguments)]), cwd)
     assert (status != 0) == fails, output
     return output
 

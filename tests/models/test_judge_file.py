@@ -106,14 +106,14 @@ def test_files_of_earlier_versions(tmp_path):
             "has unknown keys: thresholds. Install the lmsys-trl that wrote it (0.1.0)",
         ),
         (changed("max_length", thresholds=[1]), "2 problems"),
-        ("{", "judge.json is damaged: Expecting"),
-        ("[]", "judge.json is damaged: expected a JSON object"),
+        ("{", "judge.json: damaged: Expecting"),
+        ("[]", "judge.json: damaged: expected a JSON object"),
     ],
 )
 def test_files_that_are_refused(content, problem, tmp_path):
     with pytest.raises(ValueError) as error:
         JudgeFile.load(write(tmp_path / "judge", content))
-    assert problem in str(error.value) and "judge: judge.json" in str(error.value)
+    assert problem in str(error.value) and "judge.json" in str(error.value)
 
 
 def test_all_folders_that_are_not_judges_are_reported(tmp_path):
