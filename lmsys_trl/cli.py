@@ -21,6 +21,7 @@ from .artifacts import PACKAGES
 from .config import accelerate_configs, bundled_folder, find_accelerate_config, read_config, shipped_yaml
 from .errors import UserError
 from .help import recipe_docstring, render_help
+from .redaction import without_secrets
 
 LAUNCHED = ("sft", "predict", "out_of_fold", "pseudo_label", "ensemble", "validate")  # run by `accelerate launch`
 GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")
@@ -41,7 +42,7 @@ def main() -> None:
         else:
             run_verb(verb, words)
     except UserError as error:
-        sys.exit(f"lmsys-trl {verb}: {error}")
+        sys.exit(f"lmsys-trl {verb}: {without_secrets(str(error))}")
     except BrokenPipeError:  # lmsys-trl recipes | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -13,6 +13,7 @@ from .errors import UserError, raise_problems
 from .help import render_help
 from .keys import REQUIRED, Key, keys_of, load_class
 from .limits import RENAMED, SECRETS, refuse_value
+from .redaction import without_secrets
 
 
 class Parsed(NamedTuple):
@@ -150,6 +151,8 @@ def _check_all(keys: dict[str, Key], config_file: Path | None, options: dict, pr
     for where, values in ((config_file, from_yaml), ("the command line", options)):
         for name, value in values.items():
             problem = _refuse_name(str(name), keys, where)
+            if problem is None and without_secrets(value) != value:
+                problem = "holds a secret, which does not belong in files or commands. Set it in the environment"
             if problem is None:
                 try:
                     given[name] = _check(value, keys[name])
@@ -290,7 +293,9 @@ def _read_yaml(path: Path) -> dict:
             values = yaml.load(file, _UniqueKeys) or {}
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a YAML file in UTF-8: {error}. Save it as UTF-8") from error
-    except (OSError, RecursionError, yaml.YAMLError) as error:
+    except RecursionError as error:
+        raise UserError(f"{path}: not a YAML file: nested too deeply") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: a number or a date that cannot be
         raise UserError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected lines of `key: value`")

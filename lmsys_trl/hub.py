@@ -23,7 +23,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import filter_repo_objects
 
-from .errors import UserError
+from .errors import UserError, first_line
+from .redaction import secrets_of_environment
 from .terminal import logger
 
 ERRORS = (httpx2.HTTPError, HFValidationError, OSError)  # what the client raises for reasons outside of the program
@@ -157,12 +158,12 @@ def _wait_before_retry(error: Exception, attempt: int) -> int | None:
 
 
 def _refuse_token_in(files: Mapping[str, Path | bytes]) -> None:
-    token = (get_token() or "").encode()
+    tokens = [secret.encode() for secret in {get_token() or "", *secrets_of_environment()} if secret]
     for name, content in files.items():
-        if token and name.endswith(TEXT_SUFFIXES):
+        if tokens and name.endswith(TEXT_SUFFIXES):
             content = content if isinstance(content, bytes) else content.read_bytes()
-            if token in content:
-                raise UserError(f"{name} holds your Hub token, and is not pushed. Remove it there, and revoke it")
+            if any(token in content for token in tokens):
+                raise UserError(f"{name} holds a token of yours, and is not pushed. Remove it there, and revoke it")
 
 
 def _status(error: Exception) -> int | None:
@@ -172,7 +173,7 @@ def _status(error: Exception) -> int | None:
 def _reason(error: Exception) -> str:
     if isinstance(error, HfHubHTTPError):
         return f"the Hub answered {_status(error)} {' '.join((error.server_message or '').split())}".strip()
-    return f"the Hub can't be reached: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+    return f"the Hub can't be reached: {first_line(error)}"
 
 
 def _explain(error: Exception, repo_id: str) -> str:

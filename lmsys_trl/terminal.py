@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .errors import UserError
+from .redaction import without_secrets
 
 logger = logging.getLogger("lmsys_trl")
 
@@ -21,6 +22,7 @@ RESUME = "Whatever was finished is saved, and the same command goes on from ther
 REFUSALS = {
     errno.ENOSPC: "Free some space, and start again with the same command: what was finished before is kept.",
     errno.EDQUOT: "Free some space, and start again with the same command: what was finished before is kept.",
+    errno.EFBIG: "Files may not become so large here: raise the limit (ulimit -f), or choose another disk.",
     errno.EROFS: "Choose a place that can be written to.",
     errno.EACCES: "Choose another place, or change its permissions.",
     errno.EPERM: "Choose another place, or change its permissions.",
@@ -42,7 +44,7 @@ class TerminalHandler(logging.Handler):
         # Looked up now: tests and progress bars replace the streams.
         stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
         with tqdm.external_write_mode(file=stream):  # a message of any thread goes above the progress bars
-            print(self.format(record), file=stream, flush=True)
+            print(without_secrets(self.format(record)), file=stream, flush=True)
 
 
 def set_up_logging() -> None:
@@ -72,7 +74,7 @@ def run_recipe(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        sys.exit(f"{name}: {error}")
+        sys.exit(f"{name}: {without_secrets(str(error))}")
     except KeyboardInterrupt:
         print(f"{name}: interrupted. {RESUME}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
@@ -97,9 +99,13 @@ def _end_with_launcher() -> None:
 
 def _refused_by_system(error: Exception) -> str | None:
     """What the operating system refuses, and the fix; None if the exception is another one."""
+    if "inline_container" in str(error) and "unexpected pos" in str(error):  # torch does not say why it cannot write
+        return f"a checkpoint could not be written. {REFUSALS[errno.ENOSPC]}"
     for cause, fix in REFUSALS.items():
         # Libraries written in Rust or C++ pass on the text alone.
-        in_text = cause in (errno.ENOSPC, errno.EROFS, errno.EACCES) and os.strerror(cause) in str(error)
+        in_text = cause in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES) and os.strerror(
+            cause
+        ) in str(error)
         if in_text or (isinstance(error, OSError) and error.errno == cause):
             place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
             return f"{place}{os.strerror(cause)}. {fix}"

@@ -64,8 +64,18 @@ def test_everything_imported_is_declared():
     }
     modules = {"pyyaml": "yaml", "scikit_learn": "sklearn"}
     known = {group: {modules.get(name, name) for name in names} for group, names in declared.items()}
-    ours = {"lmsys_trl", "helpers", "conftest", *(path.stem for path in (REPOSITORY / "benchmarks").rglob("*.py"))}
-    for folder, extras in (("lmsys_trl", ("kaggle",)), ("recipes", ("gguf",)), ("tests", ("kaggle", "gguf", "test"))):
+    ours = {
+        "lmsys_trl",
+        "helpers",
+        "fuzz",
+        "conftest",
+        *(path.stem for path in (REPOSITORY / "benchmarks").rglob("*.py")),
+    }
+    for folder, extras in (
+        ("lmsys_trl", ("kaggle",)),
+        ("recipes", ("gguf",)),
+        ("tests", ("kaggle", "gguf", "test", "fuzz")),
+    ):
         allowed = known[""].union(ours, sys.stdlib_module_names, *(known[extra] for extra in extras))
         for path in (REPOSITORY / folder).rglob("*.py"):
             assert imported(path) <= allowed, (path, imported(path) - allowed)

@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, trainer_utils
 from trl import ModelConfig, get_peft_config
 
-from ..artifacts import file_fingerprint, provenance
+from ..artifacts import file_fingerprint, provenance, strip_local_paths
 from ..data.dataset import REMOVED_FILE, dataset_info, removed_ids
 from ..encoding.dataset import encode_dataset
 from ..errors import UserError, raise_problems
@@ -172,7 +172,7 @@ def check_finished_judge(folder: Path, given: dict, base: Path, data: dict[str, 
     """
     judge = JudgeFile.load(folder)
     old = {**judge.configuration, "weights": judge.base_model["fingerprint"], "data": judge.dataset}
-    new = {**given, "weights": weights_fingerprint(base), "data": data}
+    new = {**strip_local_paths(given), "weights": weights_fingerprint(base), "data": data}
     paths = ("dataset_name", "model_name_or_path")  # which count by their content
     raise_problems(
         changed_settings(old, new, (*WITHOUT_TRACE, *paths)),
