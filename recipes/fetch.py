@@ -34,8 +34,10 @@ def main():
     else:
         # Imported now: what takes seconds must not delay --help and the report of a typo.
         from lmsys_trl.models.gguf import fetch_smollm2
+        from lmsys_trl.outputs import claim
 
-        fetch_smollm2(folder)
+        with claim(folder):
+            fetch_smollm2(folder)
         logger.info("The base model is in %s", folder)
     suggest_next("sft", "smollm2.yaml", "--model_name_or_path", folder, "--dataset_name", "data/battles",
                  "--output_dir", "runs/judge")  # fmt: skip

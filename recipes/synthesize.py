@@ -38,6 +38,7 @@ def main():
 
     from lmsys_trl.artifacts import atomic_write
     from lmsys_trl.data.synthetic import kaggle_row, make_train_and_test
+    from lmsys_trl.outputs import claim
     from lmsys_trl.predictions.table import PROBABILITIES
 
     train, test = make_train_and_test(config.num_train, config.num_test, config.seed)
@@ -47,16 +48,17 @@ def main():
         known.insert(0, "id", [battle["id"] for battle in battles])
         tables[folder / f"{name}.csv"] = pd.DataFrame(map(kaggle_row, battles)).to_csv(index=False)
         tables[folder / f"{name}_probabilities.csv"] = known.to_csv(index=False)
-    raise_problems(
-        [
-            f"output_dir: {path} exists with other content, so it is not replaced. Choose another output_dir"
-            for path, content in tables.items()
-            if path.exists() and path.read_text(encoding="utf-8") != content
-        ]
-    )
-    for path, content in tables.items():
-        with atomic_write(path) as draft:
-            draft.write_text(content, encoding="utf-8")
+    with claim(folder):
+        raise_problems(
+            [
+                f"output_dir: {path} exists with other content, so it is not replaced. Choose another output_dir"
+                for path, content in tables.items()
+                if path.exists() and path.read_text(encoding="utf-8") != content
+            ]
+        )
+        for path, content in tables.items():
+            with atomic_write(path) as draft:
+                draft.write_text(content, encoding="utf-8")
     logger.info("%d battles to train on and %d to test on, written to %s", len(train), len(test), folder)
     suggest_next("prepare", "--sources", folder / "train.csv", "--output_dir", folder / "battles")
 

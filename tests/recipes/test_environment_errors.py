@@ -12,6 +12,7 @@ from helpers.run import REPOSITORY, python, recipe
 from helpers.votes import simulated, table, write_votes
 
 from lmsys_trl.data.synthetic import make_battles
+from lmsys_trl.outputs import claim
 from lmsys_trl.predictions.table import save_predictions
 
 # Runs a recipe where no file may become larger than some bytes, as on a full disk or over a quota.
@@ -201,12 +202,12 @@ check smollm2.yaml --tokenizer judge-tokenizer
 synthesize --output_dir a_file
 fetch --output_dir a_file
 """
-# Where each verb writes, where no file may become larger than some bytes.
-DISKS = """
-predict PREDICT judge
+# What each verb writes, as its last word.
+OUTPUTS = """
+predict BASE VOTES --adapter judge --output_file out.csv
 ensemble --weights 1 GOOD --output_file out.csv
 calibrate GOOD --adapter judge
-prepare PREPARE votes.csv
+prepare --near_duplicates 0 --sources votes.csv --output_dir out
 validate VOTES GOOD --output_dir out
 merge BASE --adapter judge judge --output_dir out
 import BASE IMPORT --adapter judge --output_dir out
@@ -236,7 +237,15 @@ def test_what_is_wrong_with_files_is_a_message(project, situation):
     assert files_in(project) == before
 
 
-@pytest.mark.parametrize("situation", DISKS.strip().splitlines())
+@pytest.mark.parametrize("situation", OUTPUTS.strip().splitlines())
+def test_what_another_run_writes_is_not_written(project, situation):
+    verb, words = words_of(situation)
+    with claim(project / words[-1]):
+        output = recipe(f"{verb}.py", *words, cwd=project, fails=True)
+    assert f"{words[-1]}: another run writes it (process {os.getpid()} on " in output and "Traceback" not in output
+
+
+@pytest.mark.parametrize("situation", OUTPUTS.strip().splitlines())
 def test_what_a_small_disk_refuses_is_a_message(project, situation):
     """Nothing is left in the place of an output, and afterwards the same command succeeds."""
     verb, words = words_of(situation)
