@@ -277,5 +277,6 @@ class Judge:
 
 
 def _refuse_other(what: str, found: dict, expected: dict) -> None:
-    differences = [f"{key} {found[key]} instead of {expected[key]}" for key in expected if found[key] != expected[key]]
+    keys = [key for key in expected if found.get(key) != expected[key]]
+    differences = [f"{key} {found.get(key)} instead of {expected[key]}" for key in keys]
     raise_problems(differences, f"{what} is not the one that the judge was trained with:")

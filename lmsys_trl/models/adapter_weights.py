@@ -29,6 +29,8 @@ def read_lora_config(adapter: Path) -> LoraConfig:
     if not isinstance(config, LoraConfig) or config.task_type not in (None, "CAUSAL_LM"):
         kind = getattr(config.peft_type, "value", config.peft_type)
         raise UserError(f"adapter {adapter}: is a {kind} for {config.task_type}. A judge is a LORA for CAUSAL_LM")
+    if config.megatron_config is not None:  # peft would import whatever module it names
+        raise UserError(f"adapter {adapter}: megatron_config in its {ADAPTER_CONFIG} is refused. Remove it")
     return config
 
 
@@ -94,7 +96,7 @@ def make_room(
             return PeftModel(model, config, adapter_name=name, **options)
         model.add_adapter(name, config)
         return model
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # peft raises anything at settings that make no sense
         raise UserError(f"adapter {adapter}: does not fit the base model: {error}") from error
 
 

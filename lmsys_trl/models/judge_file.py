@@ -139,7 +139,7 @@ class JudgeFile:
             "vocabulary of the tokenizer": (self.tokenizer["vocabulary"][:12], other.tokenizer["vocabulary"][:12]),
             "chat template": (self.tokenizer["template"][:12], other.tokenizer["template"][:12]),
         }
-        if "pipeline" in self.tokenizer and "pipeline" in other.tokenizer:
+        if self.tokenizer.get("pipeline") and other.tokenizer.get("pipeline"):
             pipelines = (self.tokenizer["pipeline"][:12], other.tokenizer["pipeline"][:12])
             pairs["normalizer, pre-tokenizer or merges"] = pipelines
         lines = [f"{name}: {theirs}, not {ours}" for name, (ours, theirs) in pairs.items() if theirs != ours]

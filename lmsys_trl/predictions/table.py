@@ -58,7 +58,7 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
     try:
         table = _read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
         table = table.astype({name: dtype for name, dtype in PREDICTION_COLUMNS.items() if name in table})
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, OverflowError) as error:
         raise UserError(f"predictions {path}: not a predictions file, or damaged: {error}") from error
     if "judge" in table and table["judge"].nunique() > 1:
         raise UserError(f"predictions {path}: holds those of {table['judge'].nunique()} judges. Give a file of one")

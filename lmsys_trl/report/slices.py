@@ -44,7 +44,9 @@ def battle_attributes(
         table["source"] = votes["source"].to_numpy()
         table["language"] = votes["language"].to_numpy()
         pairs = zip(votes["model_a"], votes["model_b"], strict=True)
-        table["models"] = [" – ".join(sorted(pair)) if all(pair) else None for pair in pairs]
+        # One name may be missing, which pandas makes NaN.
+        known = (sorted(name for name in pair if isinstance(name, str) and name) for pair in pairs)
+        table["models"] = [" – ".join(pair) if len(pair) == 2 else None for pair in known]
     return pd.DataFrame(table, index=votes.index)
 
 

@@ -14,7 +14,6 @@ import pandas as pd
 from helpers.models import build_base, build_judge
 from helpers.run import REPOSITORY
 from helpers.votes import simulated, table
-from peft import PeftModel
 from transformers import AutoConfig
 
 from lmsys_trl.config import read_config
@@ -24,8 +23,8 @@ from lmsys_trl.data.sources import Ledger, read_battles, read_source
 from lmsys_trl.data.suggest import describe
 from lmsys_trl.data.synthetic import kaggle_row, make_battles
 from lmsys_trl.errors import UserError
-from lmsys_trl.models.adapter import resolve_adapter
-from lmsys_trl.models.adapter_weights import fitting_weights, read_lora_config, read_weights
+from lmsys_trl.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, JUDGE_FILE
+from lmsys_trl.models.adapter_weights import attach_adapter
 from lmsys_trl.models.base import build_without_weights
 from lmsys_trl.models.judge_file import JudgeFile
 from lmsys_trl.options import JudgeConfig
@@ -34,13 +33,13 @@ from lmsys_trl.predictions.calibration import fit_calibrations
 from lmsys_trl.predictions.ensemble import combine_tables
 from lmsys_trl.predictions.features import features_table
 from lmsys_trl.predictions.table import load_predictions
+from lmsys_trl.publish.model_card import model_card
 from lmsys_trl.report.figures import report_figures
 from lmsys_trl.report.page import render_page
 from lmsys_trl.report.slices import battle_attributes
 from lmsys_trl.report.votes import judge_predictions, votes_from_predictions, votes_table
 
 VOTES = ("csv", "tsv", "json", "jsonl", "parquet", "csv.gz", "zip")
-ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def _put(content: bytes, folder: Path, names: tuple[str, ...]) -> Path:
@@ -78,21 +77,42 @@ def read_yaml(content: bytes, folder: Path) -> None:
             parsed.configs[0].problems()
 
 
+def _change(path: Path, content: bytes) -> None:
+    """Replace a JSON file, or one of its values, which the first byte chooses."""
+    whole = json.loads(path.read_text())
+    places = [(table, key) for table in _tables(whole) for key in table]
+    if not content or content[0] >= len(places):
+        path.write_bytes(content[1:])
+        return
+    table, key = places[content[0]]
+    text = content[1:].decode("utf-8", "replace")
+    try:
+        table[key] = json.loads(text)
+    except (ValueError, RecursionError):
+        table[key] = text
+    path.write_text(json.dumps(whole))
+
+
+def _tables(table: dict) -> list[dict]:
+    return [table, *(inner for value in table.values() if isinstance(value, dict) for inner in _tables(value))]
+
+
 def read_judge(content: bytes, folder: Path) -> None:
-    path = folder / "judge.json"
-    path.write_bytes(content)
-    JudgeFile.load(folder).differences(JudgeFile.load(_judge()))
+    shutil.copy(_judge() / JUDGE_FILE, folder)
+    shutil.copy(_judge() / ADAPTER_CONFIG, folder)
+    _change(folder / JUDGE_FILE, content)
+    judge = JudgeFile.load(folder)
+    judge.differences(JudgeFile.load(_judge()))
+    model_card(judge, json.loads((folder / ADAPTER_CONFIG).read_text()), None, "owner/name")
 
 
 def read_adapter(content: bytes, folder: Path) -> None:
     shutil.copytree(_judge(), folder, dirs_exist_ok=True)
-    _put(content, folder, ADAPTER)
-    config, model = read_lora_config(resolve_adapter(folder)), build_without_weights(_base_config())
-    try:
-        adapted = PeftModel(model, config, low_cpu_mem_usage=True)
-    except (ValueError, TypeError):  # as attach_adapter does
-        return
-    fitting_weights(adapted, read_weights(folder), folder)
+    if content[:1] == b"\1":
+        (folder / ADAPTER_WEIGHTS).write_bytes(content[1:])
+    else:
+        _change(folder / ADAPTER_CONFIG, content[1:])
+    attach_adapter(build_without_weights(_base_config()), folder)
 
 
 def read_predictions(content: bytes, folder: Path) -> None:
@@ -169,8 +189,11 @@ def seeds(target: str) -> list[bytes]:
         "votes": _votes_seeds,
         "mapping": lambda: [f"{mapping}q,a,b,v,i\np,x,y,left,1\np,x,y,same,2\n".encode()],
         "yaml": lambda: [b" " + path.read_bytes() for path in sorted((REPOSITORY / "recipes").glob("*/*.yaml"))],
-        "judge": lambda: [(_judge() / "judge.json").read_bytes()],
-        "adapter": lambda: [bytes([i]) + (_judge() / name).read_bytes() for i, name in enumerate(ADAPTER)],
+        "judge": lambda: [b"\xff" + (_judge() / JUDGE_FILE).read_bytes(), b"\x03650"],
+        "adapter": lambda: [
+            b"\0\xff" + (_judge() / ADAPTER_CONFIG).read_bytes(),
+            b"\1" + (_judge() / ADAPTER_WEIGHTS).read_bytes(),
+        ],
         "predictions": _predictions_seeds,
         "report": lambda: [b" " + _votes_seeds()[3][1:]],
     }[target]()

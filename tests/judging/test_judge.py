@@ -127,6 +127,12 @@ def test_folders_that_are_not_a_judge(adapter, base, tmp_path):
     with pytest.raises(ValueError, match="lmsys-trl import makes one of an adapter_model.bin"):
         Judge.from_pretrained(pickled, str(base))
     settings = json.loads((adapter / JUDGE_FILE).read_text())
+    stranger = shutil.copytree(adapter, tmp_path / "stranger")
+    architecture = {**settings["base_model"]["architecture"], "made_up": 7}
+    stranger_settings = {**settings, "base_model": {**settings["base_model"], "architecture": architecture}}
+    (stranger / JUDGE_FILE).write_text(json.dumps(stranger_settings))
+    with pytest.raises(ValueError, match="made_up None instead of 7"):
+        Judge.from_pretrained(stranger, str(base))
     (pickled / JUDGE_FILE).write_text(json.dumps({**settings, "prompt_version": "other"}))
     with pytest.raises(ValueError, match="prompt version other"):
         Judge.from_pretrained(pickled, str(base))
