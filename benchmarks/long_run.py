@@ -4,7 +4,6 @@ Does a long prediction leak? Many battles in one process: how memory and open fi
     python benchmarks/long_run.py --adapter runs/demo --battles 20000
 """
 
-import os
 import tempfile
 import threading
 import time
@@ -21,8 +20,6 @@ from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.data.text_store import write_arrow
 from lmsys_trl.terminal import logger, run_recipe
 
-SHARD_SIZE = 512  # as of lmsys-trl predict
-
 
 @dataclass
 class LongRunConfig:
@@ -31,6 +28,7 @@ class LongRunConfig:
     adapter: str = field(metadata={"help": "A judge. A tiny one will do: nothing depends on its size but the time."})
     model_name_or_path: str | None = field(default=None, metadata={"help": "Its base model."})
     battles: int = field(default=20_000, metadata={"help": "Synthetic battles to predict."})
+    shard_size: int = field(default=512, metadata={"help": "Battles in a shard."})
     seconds: float = field(default=1.0, metadata={"help": "Between two looks at memory and files."})
 
 
@@ -42,10 +40,12 @@ class Watch(threading.Thread):
         self.folder, self.seconds, self.rows, self.is_over = folder, seconds, [], threading.Event()
 
     def run(self) -> None:
-        process = psutil.Process(os.getpid())
         while not self.is_over.wait(self.seconds):
-            num_shards = len(list(self.folder.glob("ab-*.parquet")))
-            self.rows.append((num_shards, process.memory_info().rss / 2**20, process.num_fds()))
+            self.look()
+
+    def look(self) -> None:
+        process, num_shards = psutil.Process(), len(list(self.folder.glob("ab-*.parquet")))
+        self.rows.append((num_shards, process.memory_info().rss / 2**20, process.num_fds()))
 
 
 def main():
@@ -57,13 +57,14 @@ def main():
         watch, began = Watch(shards, config.seconds), time.perf_counter()
         watch.start()
         battles = Dataset.from_file(str(Path(scratch) / "battles.arrow"))
-        table = judge.predict_dataset(battles, folder=shards, shard_size=SHARD_SIZE, progress=True)
+        table = judge.predict_dataset(battles, folder=shards, shard_size=config.shard_size, progress=True)
         watch.is_over.set()
-        seconds, num_shards = time.perf_counter() - began, len(list(shards.glob("ab-*.parquet")))
-    rows = np.array(watch.rows)
-    late = rows[rows[:, 0] >= num_shards / 4]  # by then all that is made once is there
-    slope, _ = np.polyfit(late[:, 0] * SHARD_SIZE / 1000, late[:, 1], 1)
-    logger.info("%d battles in %.0f s and %d shards", len(table), seconds, num_shards)
+        watch.join()
+        watch.look()
+    rows, seconds = np.array(watch.rows), time.perf_counter() - began
+    late = rows[rows[:, 0] >= rows[-1, 0] / 4]  # by then all that is made once is there
+    slope, _ = np.polyfit(late[:, 0] * config.shard_size / 1000, late[:, 1], 1)
+    logger.info("%d battles in %.0f s and %d shards", len(table), seconds, rows[-1, 0])
     logger.info("memory: %.0f MiB after a quarter, %.0f MiB at the end, %+.2f MiB per 1000 battles",
                 late[0, 1], late[-1, 1], slope)  # fmt: skip
     logger.info("open files: %d after a quarter, %d at the end, %d at most", late[0, 2], late[-1, 2], rows[:, 2].max())

@@ -47,7 +47,12 @@ def load_battles(name: str) -> DatasetDict:
 def removed_ids(name: str) -> set[str]:
     """The ids of the battles that `prepare` removed from a data set. None are known of one on the Hub."""
     path = Path(name) / REMOVED_FILE
-    return set(pq.read_table(path, columns=["id"])["id"].to_pylist()) if path.is_file() else set()
+    if not path.is_file():
+        return set()
+    try:
+        return set(pq.read_table(path, columns=["id"])["id"].to_pylist())
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise UserError(f"{path}: damaged: {first_line(error)}. Make the data set again") from error
 
 
 def dataset_info(name: str) -> dict:
@@ -59,7 +64,8 @@ def dataset_info(name: str) -> dict:
     """
     known: dict[str, str | None] = dict.fromkeys(("id", "revision", "license"))
     folder = Path(name)
-    with suppress(OSError, ValueError, KeyError, YAMLError):  # nothing to fail for
+    # Nothing to fail for, whatever is in these files.
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, YAMLError):
         if folder.is_dir():
             known["license"] = DatasetCard.load(folder / "README.md").data.license
             record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))

@@ -56,8 +56,9 @@ def checkpoint_to_resume(output_dir: str | Path, settings: dict, requested: str 
         if problem := _what_is_wrong(folder):
             raise UserError(f"resume_from_checkpoint: {folder} {problem}")
         return _checked(folder, settings)
-    checkpoints = Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-    for folder in sorted(checkpoints, key=lambda folder: int(folder.name.rpartition("-")[2]), reverse=True):
+    folders = Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    steps = {int(step): folder for folder in folders if (step := folder.name.rpartition("-")[2]).isdecimal()}
+    for _, folder in sorted(steps.items(), reverse=True):
         if problem := _what_is_wrong(folder):
             logger.warning("%s is skipped: it %s", folder, problem)
         else:
@@ -72,7 +73,8 @@ def _what_is_wrong(folder: Path) -> str | None:
     if not folder.is_dir():
         return "is not a folder"
     try:
-        files = read_json(folder / MANIFEST)["files"]
+        manifest = read_json(folder / MANIFEST)
+        files, _ = manifest["files"], manifest["settings"].keys()
         damaged = [name for name, facts in files.items() if not _is_intact(folder / name, facts)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "is incomplete"

@@ -7,6 +7,7 @@ from multiprocessing import Pipe
 
 import pytest
 import torch
+from helpers.models import build_judge
 from helpers.run import REPOSITORY, recipe, run
 from transformers import LlamaConfig
 
@@ -46,6 +47,14 @@ def modules():
 def test_help_lists_the_options(name, option, tmp_path):
     output = recipe(str(BENCHMARKS / name), "--help", cwd=tmp_path)
     assert option in output and "--record" in output and "python benchmarks/" in output
+
+
+def test_a_long_run_is_watched(base, tmp_path):
+    build_judge(base, tmp_path / "judge")
+    words = ["--adapter", "judge", "--model_name_or_path", base, "--battles", "20", "--shard_size", "2"]
+    output = recipe(str(BENCHMARKS / "long_run.py"), *words, "--seconds", "0.01", cwd=tmp_path)
+    assert "20 battles in " in output and "and 10 shards" in output and "MiB per 1000 battles" in output
+    assert "open files: " in output and "Traceback" not in output
 
 
 def test_help_of_the_gpu_kit():

@@ -60,6 +60,8 @@ def _damage_votes(folder: Path) -> None:
     pd.read_parquet(folder / "good.parquet").head(0).to_parquet(folder / "no_rows.parquet")
     os.mkfifo(folder / "pipe.csv")
     (folder / "folder.csv").mkdir()
+    (folder / "resumed.csv.shards").mkdir()
+    (folder / "resumed.csv.shards" / "ab-000000000000.parquet").write_bytes(b"PAR1")
     (folder / "a_file").write_text("mine")
 
 
@@ -91,6 +93,7 @@ def _damage_folders(folder: Path) -> None:
         ("models/tiny", "base-weights", base.name, b"\xff" * 100),
         ("models/tiny", "base-short", base.name, base.read_bytes()[:-9]),
         ("models/tiny", "base-template", "chat_template.jinja", b"{% for"),
+        ("data", "data-removed", "removed.parquet", b"PAR1"),
         ("data", "data-split", "battles/train.parquet", b"PAR1"),
         ("data", "data-record", "prepare.json", b"{"),
     ):
@@ -166,6 +169,7 @@ predict --adapter judge VOTES --output_file out.csv --model_name_or_path base-co
 predict --adapter judge VOTES --output_file out.csv --model_name_or_path base-weights
 predict --adapter judge VOTES --output_file a_file/out.csv
 predict --adapter judge VOTES --output_file folder.csv
+predict BASE VOTES --adapter judge --output_file resumed.csv
 ensemble --weights 1 1 VOTES --output_file out.csv --adapter judge judge-record
 ensemble --weights 1 1 --output_file out.csv GOOD no_rows.parquet
 out_of_fold BASE --dataset_name data --output_file out.parquet --adapter judge-record
@@ -193,6 +197,7 @@ push --hub_model_id a/b --adapter judge --report judge-report
 push --hub_model_id a/b --adapter judge --report missing
 sft SFT BASE --output_dir out --dataset_name data-split
 sft SFT BASE --output_dir out --dataset_name missing
+sft SFT BASE --output_dir out --teacher_files good.parquet --dataset_name data-removed
 sft SFT BASE --dataset_name data --output_dir a_file/out
 sft SFT --output_dir out --dataset_name data --model_name_or_path base-short
 preview smollm2.yaml VOTES --tokenizer base-template

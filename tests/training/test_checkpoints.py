@@ -46,6 +46,13 @@ def test_a_damaged_checkpoint_is_skipped(run, damage, capsys):
     assert checkpoint_to_resume(run, SETTINGS) is None
 
 
+@pytest.mark.parametrize("manifest", ["", "[]", "{}", '{"files": {}}', '{"files": [], "settings": {}}', "[" * 10**5])
+def test_a_damaged_manifest_is_that_of_no_checkpoint(run, manifest):
+    (run / "checkpoint-10" / "manifest.json").write_text(manifest)
+    (run / "checkpoint-of mine").mkdir()
+    assert checkpoint_to_resume(run, SETTINGS) == str(run / "checkpoint-9")
+
+
 def test_other_settings_or_data_are_refused_by_name(run):
     with pytest.raises(UserError) as caught:
         checkpoint_to_resume(run, {"learning_rate": 2e-3, "data, train": "abd", "output_dir": "y", "new": 1})
