@@ -64,7 +64,7 @@ def fuzz(name: str, seconds: int, findings: Path) -> None:
 
     signal.signal(signal.SIGALRM, hang)
     warnings.simplefilter("ignore")
-    options = [f"-max_total_time={seconds}", f"-rss_limit_mb={MAX_MIB}", f"-max_len={MAX_BYTES}", "-timeout=60"]
+    options = [f"-max_total_time={seconds}", f"-rss_limit_mb={MAX_MIB}", f"-max_len={MAX_BYTES}", "-len_control=0"]
     atheris.Setup([sys.argv[0], *options, str(corpus)], run)
     atheris.Fuzz()
 

@@ -10,6 +10,7 @@ from lmsys_trl.errors import UserError
 
 INPUTS = sorted((Path(__file__).parent / "inputs").iterdir())
 NUM_DAMAGED = 12  # of each file in order
+NUM_PLACES = 48  # more than the values of a judge.json, and of an adapter_config.json
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -31,6 +32,15 @@ def test_damaged_files(target, tmp_path):
         folder = tmp_path / str(number)
         folder.mkdir()
         read(target, damaged(content, numbers), folder)
+
+
+@pytest.mark.parametrize(("target", "before"), [("judge", b""), ("adapter", b"\0")])
+@pytest.mark.parametrize("value", [b"null", b"-1", b'""', b"[1]", b"{}", b"1e999"])
+def test_any_value_in_a_json_file(target, before, value, tmp_path):
+    for place in range(NUM_PLACES):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        read(target, before + bytes([place]) + value, folder)
 
 
 def read(target: str, content: bytes, folder: Path) -> None:
