@@ -173,6 +173,10 @@ predict BASE VOTES --adapter judge --output_file resumed.csv
 ensemble --weights 1 1 VOTES --output_file out.csv --adapter judge judge-record
 ensemble --weights 1 1 --output_file out.csv GOOD no_rows.parquet
 out_of_fold BASE --dataset_name data --output_file out.parquet --adapter judge-record
+pseudo_label VOTES --output_file out.jsonl --adapter judge judge-config
+pseudo_label VOTES --adapter judge --output_file a_file/out.jsonl
+compare BASE --prompt p --a x --b y --adapter judge-template
+compare BASE --prompt p --adapter judge --b y --a utf16.csv
 calibrate GOOD --adapter judge-record
 calibrate GOOD --adapter /
 calibrate --adapter judge --predictions empty.parquet
@@ -211,6 +215,7 @@ fetch --output_dir a_file
 OUTPUTS = """
 predict BASE VOTES --adapter judge --output_file out.csv
 ensemble --weights 1 GOOD --output_file out.csv
+pseudo_label VOTES --adapter judge --min_confidence 0 --output_file out.jsonl
 calibrate GOOD --adapter judge
 prepare --near_duplicates 0 --sources votes.csv --output_dir out
 validate VOTES GOOD --output_dir out
@@ -264,4 +269,5 @@ def test_what_a_small_disk_refuses_is_a_message(project, situation):
     if verb != "sft":
         recipe(f"{verb}.py", *words, cwd=project)
     shutil.rmtree(project / "out", ignore_errors=True)
-    (project / "out.csv").unlink(missing_ok=True)
+    for name in ("out.csv", "out.jsonl"):
+        (project / name).unlink(missing_ok=True)
