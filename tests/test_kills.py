@@ -37,8 +37,8 @@ RUNS = {
                 "out.parquet"),
     "validate": ("validate --adapter judge --test_file few.csv --output_dir out",
                  "validate --adapter judge --test_file votes.csv --overwrite --output_dir out", "out"),
-    "pseudo_label": ("", "pseudo_label --adapter judge --test_file votes.csv --min_confidence 0 --output_file out.jsonl",
-                     "out.jsonl"),
+    "pseudo_label": ("", "pseudo_label --adapter judge --test_file votes.csv --min_confidence 0 "
+                     "--output_file out.jsonl", "out.jsonl"),
     "calibrate": ("", "calibrate --adapter out --predictions predictions.parquet", "out"),
     "merge": ("", "merge --adapter judge other --output_dir out", "out"),
     "merge into the base": ("", "merge --adapter judge --output_dir out", "out"),

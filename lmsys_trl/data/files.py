@@ -127,8 +127,8 @@ def read_rows(file: DataFile, max_size_gb: float, max_nesting: int) -> Iterator[
     try:
         for number, item in enumerate(_read(file, max_size_gb)):
             if number and _is_deeper(item[0], max_nesting):
-                # As text: what is deep ends in errors wherever it is written.
-                item = {"row": str(item[0])[:1000]}, f"nested more than {max_nesting} levels, see max_nesting"
+                # Without its content, which ends in errors wherever it is written.
+                item = {}, f"nested more than {max_nesting} levels, see max_nesting"
             yield item
     except UserError as error:
         raise UserError(f"{file.path}: {error}") from error

@@ -322,3 +322,13 @@ def test_a_compressed_file_that_becomes_too_large(tmp_path):
     rows = "".join(json.dumps(WSDM | {"id": str(i)}) + "\n" for i in range(100))
     (tmp_path / "votes.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
     assert len(read(tmp_path / "votes.jsonl.gz")[0]) == 100
+
+
+@pytest.mark.parametrize("depth", [120, 450, 5000])
+def test_deep_rows_are_refused_by_the_limit_in_the_message(depth, tmp_path):
+    deep = json.dumps(WSDM | {"id": "1", "extra": "deep"}).replace('"deep"', "[" * depth + "]" * depth)
+    (tmp_path / "votes.jsonl").write_text(f"{json.dumps(WSDM | {'id': '0'})}\n{deep}\n")
+    battles, ledger = read(tmp_path / "votes.jsonl")
+    reason = "nested more than 100 levels, see max_nesting" if depth < 1000 else "not JSON"
+    assert len(battles) == 1 and [entry["reason"] for entry in ledger.removed] == [reason]
+    assert len(read(tmp_path / "votes.jsonl", max_nesting=500)[0]) == (2 if depth < 1000 else 1)
