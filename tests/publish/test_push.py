@@ -330,7 +330,7 @@ def test_what_is_not_a_judge_or_not_a_report(hub, judge, report, tmp_path):
         ("judge", "two", "report: it compares runs|judge, other"),
         ("judge", "none", "report none: no metrics.json"),
         ("two", "report", "adapter two: no judge.json"),
-        ("leak", "two", "holds your Hub token, and is not pushed"),
+        ("leak", "two", "holds a token of yours, and is not pushed"),
     ):
         (tmp_path / "two" / "metrics.json").write_text(json.dumps(metrics if adapter == "leak" else two))
         words = ["--adapter", adapter, "--hub_model_id", "owner/judge", "--report", report]
