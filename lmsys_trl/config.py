@@ -293,9 +293,7 @@ def _read_yaml(path: Path) -> dict:
             values = yaml.load(file, _UniqueKeys) or {}
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a YAML file in UTF-8: {error}. Save it as UTF-8") from error
-    except RecursionError as error:
-        raise UserError(f"{path}: not a YAML file: nested too deeply") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: a number or a date that cannot be
+    except (OSError, RecursionError, ValueError, yaml.YAMLError) as error:  # ValueError: an impossible date, say
         raise UserError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected lines of `key: value`")

@@ -16,7 +16,7 @@ from helpers.run import REPOSITORY
 from helpers.votes import simulated, table
 from transformers import AutoConfig
 
-from lmsys_trl.config import read_config
+from lmsys_trl.config import parse_config
 from lmsys_trl.data.config import PrepareConfig
 from lmsys_trl.data.source import Source
 from lmsys_trl.data.sources import Ledger, read_battles, read_source
@@ -72,9 +72,10 @@ def read_mapping(content: bytes, folder: Path) -> None:
 def read_yaml(content: bytes, folder: Path) -> None:
     path = _put(content, folder, ("recipe.yaml",))
     for classes in ((PrepareConfig,), (JudgeConfig,)):
-        parsed = read_config(*classes, argv=[str(path)])
-        if parsed.configs and not parsed.problems and classes == (PrepareConfig,):
-            parsed.configs[0].problems()
+        try:
+            parse_config(*classes, argv=[str(path)])
+        except UserError:
+            continue
 
 
 def _change(path: Path, content: bytes) -> None:
@@ -134,8 +135,8 @@ def write_report(content: bytes, folder: Path) -> None:
     battles = [battle for battle in read_battles(path)[0] if max(battle["vote"] or [0]) == 1][:50]
     if not battles:
         return
-    votes = votes_table(battles)
-    predictions = table(simulated(len(battles), 1)[:, 0], labels=list(votes["label"]), ids=list(votes.index))
+    votes, labels = votes_table(battles), [battle["vote"].index(1) for battle in battles]
+    predictions = table(simulated(len(battles), 1)[:, 0], labels=labels, ids=list(votes.index))
     judges = {"judge": judge_predictions("judge", predictions, votes)}
     baselines, fitted_on = baseline_predictions(features_table(battles), None)
     figures = report_figures(votes, judges, baselines, battle_attributes(votes, judges["judge"].num_tokens))
