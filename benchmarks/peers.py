@@ -21,7 +21,6 @@ import torch
 from real_votes import RECIPES, interval, run
 from results import markdown_table, record
 
-from lmsys_trl.artifacts import strip_local_paths
 from lmsys_trl.battle import winner_of
 from lmsys_trl.config import parse_config
 from lmsys_trl.data.dataset import load_battles
@@ -193,10 +192,9 @@ def run_and_measure(*command) -> tuple[str, float]:
 def show(config: PeersConfig, output: Path, measured: dict[str, dict], num_battles: int) -> list[str]:
     """The table of both, and what is paired. Both are printed."""
     figures = json.loads((output / "report" / "metrics.json").read_text())
-    names = {"ours": output / "ours", "pairjudge": output / "pairjudge.parquet"}
     rows = []
-    for name, path in names.items():
-        judge, run_of = figures["judges"][strip_local_paths(str(path))], measured[name]
+    for name, run_of in measured.items():
+        judge = figures["judges"][name]
         rows.append([
             name, interval(judge["orders"]["ab"]["log_loss"]), interval(judge["orders"]["mean"]["log_loss"]),
             f"{judge['orders']['mean']['accuracy']['value']:.1%}", interval(judge["position"]["flip_rate"]),

@@ -42,7 +42,7 @@ def main():
 
     # Imported now: what takes seconds must not delay --help and the report of a typo.
     from lmsys_trl.artifacts import file_fingerprint
-    from lmsys_trl.data.inputs import check_battles_config, labelled_battles
+    from lmsys_trl.data.inputs import all_battles, check_battles_config
     from lmsys_trl.models.adapter import JUDGE_FILE
     from lmsys_trl.models.adapter_weights import weights_file
     from lmsys_trl.models.judge_file import JudgeFile
@@ -66,7 +66,7 @@ def main():
         refuse_calibrated(predictions, config.predictions, file_fingerprint(weights_file(adapter)))
         features = None
         if config.with_features:
-            features = features_of(labelled_battles(battles_config)[0], predictions)
+            features = features_of(all_battles(battles_config), predictions)
         judge_file.calibration = fit_calibrations(predictions, file_fingerprint(config.predictions), features)
         judge_file.save(adapter)
 

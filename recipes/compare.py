@@ -4,10 +4,12 @@ Compare two answers to a prompt: which one would people prefer, in both orders o
     lmsys-trl compare --adapter runs/judge --prompt "What is 2 + 2?" --a "It is 4." --b "I don't know."
     lmsys-trl compare --adapter runs/judge --prompt question.txt --a answer.txt --b - --json < other.txt
 
-A text is given as it is, as the name of a file, or as - for what comes in on standard input; several are turns.
+A text is given as it is, as the name of a file, or as - for what comes in on standard input; several are turns. One
+that begins with dashes is given as --a=TEXT.
 """
 
 import json
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +61,8 @@ def read_text(key: str, word: str) -> str:
     """A text that was given as itself, as a file, or as - for standard input."""
     if word == "-":
         return sys.stdin.read()
+    if re.fullmatch(r"[^\s:]+\.(txt|md|json|jsonl|html)", word) and not Path(word).exists():
+        raise UserError(f"{key}: there is no file {word}. To compare this word itself, give it on standard input (-)")
     try:
         return Path(word).read_text(encoding="utf-8") if Path(word).is_file() else word
     except (OSError, ValueError) as error:  # such as a text too long for the name of a file

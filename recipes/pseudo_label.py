@@ -2,7 +2,7 @@
 Give battles that nobody voted on the probabilities of judges, where these agree and are sure: votes for prepare.
 
     lmsys-trl pseudo_label --adapter runs/a runs/b --test_file unlabelled.csv --output_file pseudo.jsonl
-    lmsys-trl prepare --sources votes.csv pseudo.jsonl --output_dir data/with_pseudo_labels
+    lmsys-trl prepare --sources votes.csv pseudo.jsonl --validation_sources votes --output_dir data/with_pseudo_labels
 
 The judges predict both orders of the answers. An interrupted run resumes after the last shard in OUTPUT_FILE.shards if
 it is started again with the same command.
@@ -78,7 +78,8 @@ def main():
         labels, reasons = choose_pseudo_labels(tables, config.min_confidence, config.balance)
         left_out = ", ".join(f"{count} where {reason}" for reason, count in reasons.items())
         if labels.empty:
-            raise UserError(f"none of the {len(battles)} battles is labelled: {left_out}. Lower min_confidence")
+            fix = "Lower min_confidence" if reasons["a judge is not sure"] else "Other judges may agree more"
+            raise UserError(f"none of the {len(battles)} battles is labelled: {left_out}. {fix}")
         texts = battles.to_pandas().set_index("id")[list(TURN_COLUMNS)]
         with atomic_write(output_file) as draft:
             texts.join(labels, how="inner").reset_index().to_json(draft, orient="records", lines=True)
@@ -88,7 +89,10 @@ def main():
             output_file,
         )  # fmt: skip
         logger.info("Left out: %s", left_out)
-        suggest_next("prepare", "--sources", "votes.csv", output_file, "--output_dir", "data/with_pseudo_labels")
+        suggest_next(
+            "prepare", "--sources", "votes.csv", output_file, "--validation_sources", "votes", "--output_dir",
+            "data/with_pseudo_labels",
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -50,6 +50,11 @@ def battles_to_predict(config: BattlesConfig, folder: Path, processes: "PartialS
     return Dataset.from_file(str(stored))
 
 
+def all_battles(config: BattlesConfig) -> list[dict]:
+    """The battles with a vote or without, and of a data set swapped copies too: whatever may have been predicted."""
+    return read_battles(config.source(), lenient=True)[0] if config.test_file else list(_validation_split(config))
+
+
 def labelled_battles(config: BattlesConfig) -> tuple[list[dict], str]:
     """
     The battles with a vote, and a fingerprint of where they came from.

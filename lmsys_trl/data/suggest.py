@@ -234,7 +234,8 @@ def _find_vote(paths: list[str], cells: dict[str, list], columns: dict[str, str]
     best: tuple[float, str | None, dict] = (0, None, {})
     for path in paths:
         given = [cell for cell in cells[path] if cell is not None]
-        if path in taken or not given or any(isinstance(cell, (list, dict)) for cell in given):
+        is_annotator = any(name in _words(path) for name in NAMES["annotator"])
+        if is_annotator or path in taken or not given or any(isinstance(cell, (list, dict)) for cell in given):
             continue
         counts = Counter(map(vote_key, given))
         named = [name in "_".join(_words(path)) for name in NAMES["vote"]]

@@ -102,7 +102,13 @@ def combine_orders(
     def calibrate(probabilities: np.ndarray, features: np.ndarray, order: str) -> np.ndarray:
         if order not in calibrations:
             return probabilities
-        return apply_calibration(np.hstack([probabilities, features]), calibrations[order])
+        calibrated = apply_calibration(np.hstack([probabilities, features]), calibrations[order])
+        if not np.isfinite(calibrated).all():
+            raise UserError(
+                "the calibration in judge.json makes probabilities that are no numbers. Calibrate the judge again, or "
+                "give --calibrated false"
+            )
+        return calibrated
 
     in_ab = as_given[PROBABILITIES].to_numpy()
     mean = calibrate(in_ab, features, "ab").copy()

@@ -25,10 +25,11 @@ def compare_answers(judge: "Judge", prompt: "Texts", response_a: "Texts", respon
 
     Returns:
         `dict`: `ab`, `ba` and `mean`: the probabilities of `winner_model_a`, `winner_model_b` and `winner_tie` with
-        the answers as given, swapped (in terms of the answers as given), and their mean. `verdict`: "model_a",
-        "model_b" or "tie", the most likely one of the mean; `flips`: whether the orders have different ones.
+        the answers as given, swapped (in terms of the answers as given), and their mean, each with its calibration if
+        the judge has one. `verdict`: "model_a", "model_b" or "tie", the most likely one of the mean; `flips`: whether
+        the orders have different ones.
         `turns_dropped`: the number of first turns that were not read; `truncated`: of each text that was not read to
-        its end `name`, `turn` (from 1), and the tokens that were `kept` of its `total`.
+        its end `name`, `turn` (from 1), and the tokens that were `kept`.
 
     Raises:
         UserError: If the numbers of turns differ, or a text is something else.
@@ -44,7 +45,7 @@ def compare_answers(judge: "Judge", prompt: "Texts", response_a: "Texts", respon
         "flips": bool(winners["ab"] != winners["ba"]),
         "turns_dropped": len({span.turn for spans in dropped for span in spans if span.turn is not None}),
         "truncated": [
-            {"name": span.name, "turn": span.turn, "kept": span.kept, "total": span.total}
+            {"name": span.name, "turn": span.turn, "kept": span.kept}
             for span in last
             if span.name in TURN_COLUMNS and span.kept < span.total
         ],
@@ -62,5 +63,4 @@ def comparison_lines(found: dict) -> Iterator[str]:
     if found["turns_dropped"]:
         yield f"Turns that were not read, since the conversation is too long: the first {found['turns_dropped']}."
     for text in found["truncated"]:
-        name, read = NAMES[text["name"]], f"{text['kept']} of {text['total']} tokens"
-        yield f"Only the beginning of {name} in turn {text['turn']} was read: {read}."
+        yield f"Of {NAMES[text['name']]} in turn {text['turn']} only the first {text['kept']} tokens were read."

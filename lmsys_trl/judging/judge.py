@@ -19,9 +19,9 @@ from ..encoding.template import TEMPLATES
 from ..encoding.tokenizer import load_tokenizer
 from ..errors import UserError, raise_problems
 from ..models.adapter import ADAPTER_CONFIG, resolve_adapter
-from ..models.adapter_weights import attach_adapter, weights_file
+from ..models.adapter_weights import attach_adapter, read_lora_config, weights_file
 from ..models.base import architecture, find_base_of, load_base, weights_fingerprint
-from ..models.head import FROZEN, install_head, keep_letters
+from ..models.head import FROZEN, MODULE, install_head, keep_letters
 from ..models.judge_file import JudgeFile, tokenizer_fingerprints
 from ..predictions.features import feature_matrix
 from ..predictions.table import PROBABILITIES, predictions_table
@@ -106,6 +106,12 @@ class Judge:
                 f"{' and '.join(TEMPLATES)}. Use the version of lmsys-trl that its judge.json names"
             )
         weights = weights_file(adapter)
+        trains_head = MODULE in (read_lora_config(adapter).modules_to_save or ())
+        if settings.head != FROZEN and not trains_head:
+            raise UserError(
+                f"{adapter}: judge.json says that its head was trained ({settings.head}), and its adapter has none. "
+                "The judge was changed: fetch it again"
+            )
         tokenizer = load_tokenizer(str(adapter))
         _refuse_other(f"the tokenizer in {adapter}", tokenizer_fingerprints(tokenizer), settings.tokenizer)
         raise_problems(

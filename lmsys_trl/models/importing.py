@@ -16,6 +16,7 @@ from ..outputs import new_folder
 from .adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLED_WEIGHTS, resolve_adapter
 from .adapter_weights import fitting_weights, make_room, read_lora_config, read_weights
 from .base import build_without_weights, hub_id, load_model_config, resolve_base
+from .head import FROZEN, MODULE, install_head
 from .judge_file import JudgeFile
 
 
@@ -60,7 +61,7 @@ def import_adapter(
         problems.append(f"letters: expected three different tokens, found {' '.join(letters)}, which are {ids}")
     try:
         prompt_ids(tokenizer, prompt_version)
-        weights = _weights_for(base, source)
+        weights, head = _weights_for(base, source)
     except UserError as error:
         problems += error.problems
     raise_problems(problems)
@@ -74,6 +75,7 @@ def import_adapter(
         max_length,
         temperature,
         precision,
+        head,
     )
     judge_file.letters = {
         winner: {"letter": letter, "id": token} for winner, letter, (token,) in zip(WINNERS, letters, ids, strict=True)
@@ -87,14 +89,18 @@ def import_adapter(
         judge_file.save(draft)
 
 
-def _weights_for(base: Path, adapter: Path) -> dict[str, torch.Tensor]:
-    """The weights of an adapter, checked against its base model without loading that."""
+def _weights_for(base: Path, adapter: Path) -> tuple[dict[str, torch.Tensor], str]:
+    """The weights of an adapter, checked against its base model without loading that, and which head it has."""
     config = read_lora_config(adapter)
-    model = build_without_weights(load_model_config(base))
-    adapted = make_room(model, config, adapter, low_cpu_mem_usage=True)
     is_pickled = (adapter / PICKLED_WEIGHTS).is_file() and not (adapter / ADAPTER_WEIGHTS).is_file()
     weights = _read_pickled(adapter) if is_pickled else read_weights(adapter)
-    return {name: tensor.contiguous() for name, tensor in fitting_weights(adapted, weights, adapter).items()}
+    rows = [tensor for name, tensor in weights.items() if name.endswith(f"{MODULE}.weight")]
+    head = "new" if rows and len(rows[0]) == len(WINNERS) else FROZEN  # three rows were trained, as by sft
+    model = build_without_weights(load_model_config(base))
+    install_head(model, head, list(range(len(WINNERS))))
+    adapted = make_room(model, config, adapter, low_cpu_mem_usage=True)
+    fitting = fitting_weights(adapted, weights, adapter)
+    return {name: tensor.contiguous() for name, tensor in fitting.items()}, head
 
 
 def _read_pickled(adapter: Path) -> dict[str, torch.Tensor]:

@@ -66,6 +66,9 @@ def _check_mergeable(adapters: list[Path], weights: list[dict[str, torch.Tensor]
         problems += [f"{adapter}: {difference}" for difference in differences]
         if others := tensors.keys() ^ weights[0].keys():
             problems.append(f"{adapter}: {len(others)} tensors are in one of the two only")
+    for adapter, tensors in zip(adapters, weights, strict=True):
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+            problems.append(f"{adapter}: its weights hold values that are no numbers")
     raise_problems(problems, f"adapter: these cannot be averaged, since they are not like {adapters[0]}:")
 
 

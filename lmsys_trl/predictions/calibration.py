@@ -14,7 +14,7 @@ from ..metrics.functions import as_fractions, log_losses
 from ..terminal import logger
 from .features import FEATURES
 from .style import PENALTIES, fit_with_style, style_logits
-from .table import PROBABILITIES, has_vote, votes_and_groups
+from .table import PROBABILITIES, has_vote, vote_fractions, votes_and_groups
 
 CALIBRATED_ORDERS = {"ab": "one order of the answers", "mean": "both orders"}
 
@@ -201,7 +201,7 @@ def refuse_calibrated(predictions: pd.DataFrame, path: str, adapter: str) -> Non
     judge = predictions.attrs.get("judge")
     if judge is not None and judge.get("adapter", adapter) != adapter:
         raise UserError(f"{path}: these are the predictions of another judge. Predict votes with this one")
-    if judge is None and predictions["fold"].nunique() > 1:
+    if judge is None and "fold" in predictions and predictions["fold"].nunique() > 1:
         raise UserError(f"{path}: these are predictions of the judges of several folds. Predict votes with this one")
     if judge is None:
         logger.warning("%s does not say which judge made it. It is assumed to be this one, without calibration", path)
@@ -222,8 +222,16 @@ def fit_calibrations(
 
     Returns:
         `dict[str, dict]`: By order, "ab" or "mean", those that help, as they are stored in `judge.json`.
+
+    Raises:
+        UserError: If one of A, B and tie has no vote: a calibration would rule it out.
     """
     calibrations = {}
+    in_one_order = predictions[predictions["order"] == "ab"]
+    counts = np.nansum(vote_fractions(in_one_order), axis=0)
+    if counts.min() < 1:
+        found = ", ".join(f"{count:.0f} for {name}" for count, name in zip(counts, ("A", "B", "a tie"), strict=True))
+        raise UserError(f"predictions: votes {found}. A calibration needs votes for each of the three")
     for order, description in CALIBRATED_ORDERS.items():
         rows = predictions[(predictions["order"] == order) & has_vote(predictions)]
         if order == "mean":

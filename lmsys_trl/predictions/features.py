@@ -60,17 +60,23 @@ def features_of(battles: list[dict], predictions: pd.DataFrame) -> pd.DataFrame:
     The features of the battles in a predictions table that have a vote, by id.
 
     Raises:
-        UserError: If battles are missing.
+        UserError: If battles are missing, or have another first prompt.
     """
-    features = pd.DataFrame(feature_matrix(battles), [battle["id"] for battle in battles], FEATURES)
-    features = features[~features.index.duplicated()]
-    missing = set(predictions["id"][has_vote(predictions)]) - set(features.index)
-    if missing:
-        raise UserError(
-            f"test_file or dataset_name: lacks {len(missing)} of the predicted battles, such as {min(missing)}. Name "
-            "the battles that were predicted"
-        )
-    return features
+    by_id = {battle["id"]: battle for battle in battles}
+    rows = predictions[has_vote(predictions)]
+    missing = set(rows["id"]) - by_id.keys()
+    others = [
+        battle_id
+        for battle_id, group in (zip(rows["id"], rows["group"], strict=True) if "group" in rows else ())
+        if battle_id in by_id and group == group and group != prompt_group(by_id[battle_id])
+    ]
+    for problem, ids in (("lacks", missing), ("has another prompt for", set(others))):
+        if ids:
+            raise UserError(
+                f"test_file or dataset_name: {problem} {len(ids)} of the predicted battles, such as {min(ids)}. Name "
+                "the battles that were predicted"
+            )
+    return pd.DataFrame(feature_matrix(by_id.values()), list(by_id), FEATURES)
 
 
 def features_table(battles: Iterable[dict]) -> pd.DataFrame:

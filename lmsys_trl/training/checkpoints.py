@@ -21,7 +21,7 @@ WITHOUT_TRACE = (
 )  # fmt: skip
 IGNORED_SETTINGS = (
     *WITHOUT_TRACE, "temperature", "inference_max_length", "base_model_id", "dataset_name", "model_name_or_path",
-    "teacher_files", "adapter_name_or_path",
+    "teacher_files", "adapter_name_or_path", "max_tokens_per_batch",
 )  # fmt: skip
 
 

@@ -45,10 +45,10 @@ def test_what_was_not_read_is_said(judge):
     found = judge.compare(["One?"] * 2, ["x" * 400, "y" * 2000], ["z" * 400, "4"])
     assert found["turns_dropped"] == 1
     (text,) = found["truncated"]
-    assert (text["name"], text["turn"], text["total"]) == ("response_a", 2, 2000) and 100 < text["kept"] < 650
+    assert (text["name"], text["turn"]) == ("response_a", 2) and 100 < text["kept"] < 650
     lines = list(comparison_lines(found))
     assert lines[-2] == "Turns that were not read, since the conversation is too long: the first 1."
-    assert lines[-1] == f"Only the beginning of answer A in turn 2 was read: {text['kept']} of 2000 tokens."
+    assert lines[-1] == f"Of answer A in turn 2 only the first {text['kept']} tokens were read."
 
 
 def test_texts_files_and_standard_input(project, judge):
@@ -71,6 +71,8 @@ def test_mistakes_are_reported_at_once(project):
     options = ["--adapter", "judge", "--prompt", QUESTION, "-", "--a", "-", "--b", REFUSAL]
     output = recipe("compare.py", *options, cwd=project, fails=True)
     assert "2 problems" in output and "have 2, 1 and 1 texts" in output and "can be one of the texts only" in output
+    options = ["--adapter", "judge", "--prompt", QUESTION, "--a", "anser.txt", "--b", REFUSAL]
+    assert "a: there is no file anser.txt" in recipe("compare.py", *options, cwd=project, fails=True)
     (project / "image.png").write_bytes(b"\x89PNG\xff")
     options = ["--adapter", "judge", "--prompt", QUESTION, "--a", "image.png", "--b", REFUSAL]
     output = recipe("compare.py", *options, cwd=project, fails=True)
