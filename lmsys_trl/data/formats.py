@@ -247,11 +247,18 @@ def mapped_format(mapping: Mapping[str, Paths], base: Format | None, columns: li
         mapping (`Mapping`): A path, or several, for some of [`FIELDS`]. Others are in columns of their own names.
         base (`Format`, *optional*): The format that it changes.
         columns (`list[str]`): The columns of the file.
-        lenient (`bool`): For prediction: the vote may be missing.
+        lenient (`bool`): For prediction: the vote, and what belongs to it, may be missing.
 
     Raises:
         UserError: If texts or vote are not mapped, or a column is not in the file. Names all of them.
     """
+    if lenient:  # a mapping of votes is for files without them too
+        mapping = {
+            name: where
+            for name, where in mapping.items()
+            if name not in (*VOTE_FIELDS, *LABELS)
+            or any(path in columns or path.split(".")[0] in columns for path in as_tuple(where))
+        }
     taken = {path.split(".")[0] for where in mapping.values() for path in as_tuple(where)}
     named = {name: name for name in FIELDS if name in columns and name != "group" and name not in taken}
     paths: dict[str, Paths] = {**(base.paths if base else named), **mapping}

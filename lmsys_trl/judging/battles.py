@@ -1,6 +1,7 @@
 """Battles as a program has them -> battles with a list of texts in each column."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -34,6 +35,9 @@ def as_battles(battles: Dataset | pd.DataFrame | list[dict]) -> Dataset | list[d
             converted.append(as_battle({"id": str(number), **battle}))
         except UserError as error:
             problems += error.problems
+    repeated = [battle_id for battle_id, count in Counter(battle["id"] for battle in converted).items() if count > 1]
+    if repeated:
+        problems.append(f"battles: {len(repeated)} ids are given more than once, such as {repeated[0]}")
     raise_problems(problems)
     return converted
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lmsys_trl.battle import vote_for
 from lmsys_trl.data.source import Source, vote_key
 from lmsys_trl.data.sources import Ledger, read_battles, read_source
+from lmsys_trl.errors import UserError
 
 A, B, TIE = map(vote_for, ("model_a", "model_b", "tie"))
 
@@ -178,6 +179,19 @@ def test_columns_of_ones_own(tmp_path):
     assert ledger.unused["votes"] == ["who", "when", "topic"]
     lenient = list(read_source(Source(str(path), columns=MAPPING, votes=MEANINGS), Ledger(), lenient=True))
     assert [battle["vote"] for battle in lenient] == [A, B, TIE, None, A]
+
+
+def test_a_mapping_of_votes_reads_files_without_them_for_prediction(tmp_path):
+    path = tmp_path / "new.csv"
+    path.write_text("question,answer_1,answer_2\nWhy?,x,y\n")
+    columns = {"prompt": "question", "response_a": "answer_1", "response_b": "answer_2", "vote": "preferred"}
+    source = Source(str(path), columns=columns | {"annotator": "who"}, votes={"left": "model_a"})
+    (battle,) = read_source(source, Ledger(), lenient=True)
+    assert (battle["prompt"], battle["response_b"], battle["vote"]) == (["Why?"], ["y"], None)
+    with pytest.raises(UserError, match="there is no preferred for vote"):
+        list(read_source(source, Ledger()))
+    with pytest.raises(UserError, match="there is no answer_3 for response_b"):
+        list(read_source(Source(str(path), columns=columns | {"response_b": "answer_3"}), Ledger(), lenient=True))
 
 
 def test_votes_in_several_columns_and_in_lists(tmp_path):

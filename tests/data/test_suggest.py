@@ -126,6 +126,16 @@ def test_what_cannot_be_guessed_is_said(tmp_path):
     assert not columns and len(doubts) == 3
 
 
+def test_who_voted_is_never_the_vote():
+    rows = [
+        {"question": q, "answer_1": GOOD, "answer_2": BAD, "annotator": a, "preferred": p}
+        for q, a, p in zip(QUESTIONS, "xyxy", [0.1, 0.55, 0.7, 0.9], strict=True)
+    ]
+    columns, _, doubts = suggest(rows)
+    assert columns.get("annotator") == "annotator" and columns.get("vote") != "annotator"
+    assert "vote" in columns or "no column looks like the vote" in " ".join(doubts)
+
+
 def test_a_table_with_other_delimiters(tmp_path):
     rows, expected, _ = FILES["letters"]
     for name, delimiter in (("votes.csv", ";"), ("votes.csv", "\t"), ("votes.tsv", "\t"), ("votes.csv", "|")):

@@ -212,6 +212,12 @@ def test_what_is_not_a_text_is_refused(judge, text, problem):
         judge.predict_battles("battles")
 
 
+def test_ids_that_occur_twice_are_refused(judge):
+    texts = {"prompt": "a", "response_a": "b", "response_b": "c"}
+    with pytest.raises(ValueError, match="1 ids are given more than once, such as 1"):
+        judge.predict_battles([{"id": "1", **texts}, {**texts}])
+
+
 def test_threads_share_a_judge(judge, adapter, base, tmp_path):
     """Exactly what one thread gets, from one judge, and from two that share a base model."""
     battles = make_battles(20)

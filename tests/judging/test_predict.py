@@ -18,7 +18,7 @@ from helpers.votes import draw, simulated, table, write_votes
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from lmsys_trl import Judge
-from lmsys_trl.battle import swap_battle, swap_probabilities, winner_of
+from lmsys_trl.battle import prompt_group, swap_battle, swap_probabilities, winner_of
 from lmsys_trl.data.schema import BATTLE_FEATURES
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.encoding.batching import distribute, token_batches
@@ -272,6 +272,12 @@ def test_calibrate_and_predict(project, battles, both):
     output = recipe("calibrate.py", *arguments[:3], "good.parquet", cwd=project)
     assert "not stored, since the gain is within its standard error" in output
     assert json.loads((folder / "judge.json").read_text())["calibration"] == {}
+    all_ties = table(true[:20, 0], labels=np.full(20, 2))
+    save_predictions(all_ties, project / "ties.parquet")
+    all_ties.drop(columns=["fold", "group"]).to_csv(project / "ties.csv", index=False)
+    for name in ("ties.parquet", "ties.csv"):
+        output = recipe("calibrate.py", *arguments[:3], name, cwd=project, fails=True)
+        assert "predictions: votes 0 for A, 0 for B, 20 for a tie" in output and "Traceback" not in output
 
 
 def test_calibrate_with_style_and_predict(project, battles, both):
@@ -297,6 +303,12 @@ def test_calibrate_with_style_and_predict(project, battles, both):
     assert "Give --with_features" in output
     output = recipe("calibrate.py", *arguments, "--test_file", "test.csv", cwd=project, fails=True)
     assert "lacks 400 of the predicted battles" in output
+    others = [{**battle, "prompt": ["another"]} for battle in longer]
+    write_votes(project / "others.csv", others)
+    labelled = pd.read_parquet(project / "longer.parquet").assign(group=[prompt_group(battle) for battle in longer])
+    save_predictions(labelled, project / "longer.parquet")
+    output = recipe("calibrate.py", *arguments, "--test_file", "others.csv", cwd=project, fails=True)
+    assert "has another prompt for 400 of the predicted battles" in output
     output = recipe("calibrate.py", *arguments, "--test_file", "longer.csv", cwd=project)
     assert "length and style alone" in output and "both together are stored" in output, output
 
@@ -312,6 +324,12 @@ def test_calibrate_with_style_and_predict(project, battles, both):
         assert np.allclose(probabilities_of(swapped, order), expected, atol=1e-5)
 
     content = json.loads((folder / "judge.json").read_text())
+    style = content["calibration"]["ab"]["style"]
+    style["mean"][0], style["scale"][0] = -1e308, 1e-308
+    (folder / "judge.json").write_text(json.dumps(content))
+    broken = Judge.from_pretrained(folder, str(project / "models" / "tiny"))
+    with pytest.raises(ValueError, match="the calibration in judge.json makes probabilities that are no numbers"):
+        broken.predict_dataset(battles)
     content["calibration"]["ab"]["style"]["features"][0] = "mood"
     (folder / "judge.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="expected the features turns, .*calibrate it again"):

@@ -7,7 +7,7 @@ from shutil import copytree
 import pytest
 import torch
 from datasets import Dataset
-from helpers.models import NF4, build_base, make_trainer
+from helpers.models import NF4, build_base, build_judge, make_trainer
 from helpers.run import recipe
 from helpers.votes import write_votes
 from safetensors.torch import load_file, save_file
@@ -21,7 +21,7 @@ from lmsys_trl.errors import UserError
 from lmsys_trl.models.base import load_base
 from lmsys_trl.models.head import letter_columns
 from lmsys_trl.models.judge_file import JudgeFile
-from lmsys_trl.models.merge import merge_into_base
+from lmsys_trl.models.merge import average_adapters, merge_into_base
 
 ROWS = "base_model.model.lm_head.weight"
 STEPS = {"loss": "letters", "max_steps": 4, "learning_rate": 0.1, "per_device_train_batch_size": 4}
@@ -124,12 +124,41 @@ def test_a_head_and_what_judge_json_says_of_it_belong_together(base, tmp_path):
     (said / "judge.json").write_text(json.dumps(content | {"head": "lm_head"}))
     with pytest.raises(UserError, match="1 of its tensors have another shape: .*lm_head.weight"):
         Judge.from_pretrained(said, str(base))
+    plain = build_judge(base, tmp_path / "plain")
+    content = json.loads((plain / "judge.json").read_text())
+    (plain / "judge.json").write_text(json.dumps(content | {"head": "new"}))
+    with pytest.raises(UserError, match="its head was trained .new., and its adapter has none"):
+        Judge.from_pretrained(plain, str(base))
     (said / "judge.json").write_text(json.dumps(content | {"head": "large"}))
     with pytest.raises(UserError, match="has a bad head"):
         Judge.from_pretrained(said, str(base))
     judge = Judge.from_pretrained(folder, str(base))
     with pytest.raises(UserError, match="a judge with a trained head shares no base model"):
         Judge.from_pretrained(folder, str(base), share_base_with=judge)
+
+
+def test_weights_that_are_no_numbers_are_refused(base, tmp_path):
+    folder, _ = train_judge(base, tmp_path / "judge", "new")
+    other = copytree(folder, tmp_path / "other")
+    weights = load_file(folder / "adapter_model.safetensors")
+    weights[ROWS][1, 1] = float("nan")
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="1 of its tensors hold values that are no numbers: .*lm_head.weight"):
+        Judge.from_pretrained(folder, str(base))
+    with pytest.raises(UserError, match="judge: its weights hold values that are no numbers"):
+        average_adapters([folder, other], "mean")
+
+
+def test_an_adapter_with_a_trained_head_is_imported_as_such(base, tmp_path):
+    folder, expected = train_judge(base, tmp_path / "judge", "letters")
+    (folder / "judge.json").unlink()
+    recipe(
+        "import.py", "--adapter", folder, "--model_name_or_path", base, "--prompt_version", PROMPT_VERSION,
+        "--letters", "A", "B", "C", "--max_length", "600", "--dtype", "float32", "--temperature", "1",
+        "--attn_implementation", "eager", "--output_dir", "imported", cwd=tmp_path,
+    )  # fmt: skip
+    judge = Judge.from_pretrained(tmp_path / "imported", str(base))
+    assert judge.settings.head == "new" and probabilities(judge) == pytest.approx(expected, abs=1e-6)
 
 
 def test_heads_through_the_command_line(tmp_path):

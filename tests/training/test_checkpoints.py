@@ -59,7 +59,9 @@ def test_other_settings_or_data_are_refused_by_name(run):
     message = str(caught.value)
     assert "learning_rate: 0.001 then, 0.002 now" in message and "data, train: abc then, abd now" in message
     assert "new: None then, 1 now" in message and "output_dir:" not in message.partition("\n")[2]
-    assert changed_settings(SETTINGS, {**SETTINGS, "output_dir": "y", "save_steps": 7}) == []
+    assert (
+        changed_settings(SETTINGS, {**SETTINGS, "output_dir": "y", "save_steps": 7, "max_tokens_per_batch": 256}) == []
+    )
 
 
 @pytest.mark.parametrize("draft", ["manifest.tmp", ".manifest.json.tmp"])
