@@ -204,14 +204,12 @@ def show(config: PeersConfig, output: Path, measured: dict[str, dict], num_battl
         f"{num_battles} votes, one epoch; {figures['num_battles']} held out", "log loss, one order", "both orders",
         "accuracy", "verdicts that flip", "seconds of training", "tokens/s", "peak memory",
     ]  # fmt: skip
-    differences = [
-        f"{entry['judge']} minus {entry['baseline']} {interval(entry['log_loss'])}" for entry in figures["differences"]
-    ]
+    paired = next(entry for entry in figures["differences"] if entry["baseline"] in measured)
     versions = ", ".join(f"{package} {number}" for package, number in measured["pairjudge"]["versions"].items())
     blocks = [
         markdown_table(header, rows),
-        f"Paired differences of log loss in both orders: {'; '.join(differences)}. Ours: {' '.join(config.options)}. "
-        f"The peer: {versions}.",
+        f"Log loss in both orders on the same battles, {paired['judge']} minus {paired['baseline']}: "
+        f"{interval(paired['log_loss'])}. Ours: {' '.join(config.options)}. The peer: {versions}.",
     ]
     print("", *blocks, sep="\n\n", flush=True)
     return blocks
