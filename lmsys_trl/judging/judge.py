@@ -49,7 +49,7 @@ class Judge:
     >>> judge = Judge.from_pretrained("runs/demo")
     >>> refusal = "I'm sorry, but I can't help with that."
     >>> judge.predict(prompt=["What is 2 + 2?"], response_a=["It is 4."], response_b=[refusal])
-    {'winner_model_a': 0.8576288265681818, 'winner_model_b': 0.06220305445768161, 'winner_tie': 0.08016811897413664}
+    {'winner_model_a': 0.8839520398142253, 'winner_model_b': 0.03959074992332453, 'winner_tie': 0.0764572102624503}
     ```
     """
 
