@@ -1,7 +1,7 @@
 """
 Does a long prediction leak? Many battles in one process: how memory and open files change while shards are written.
 
-    python benchmarks/long_run.py --adapter runs/demo --battles 20000
+    python benchmarks/long_run.py --adapter runs/demo --battles 20000 --record
 """
 
 import tempfile
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from datasets import Dataset
+from results import record
 
 from lmsys_trl import Judge
 from lmsys_trl.config import parse_config
@@ -30,6 +31,7 @@ class LongRunConfig:
     battles: int = field(default=20_000, metadata={"help": "Synthetic battles to predict."})
     shard_size: int = field(default=512, metadata={"help": "Battles in a shard."})
     seconds: float = field(default=1.0, metadata={"help": "Between two looks at memory and files."})
+    record: bool = field(default=False, metadata={"help": "Write what was seen to docs/results.md."})
 
 
 class Watch(threading.Thread):
@@ -64,10 +66,15 @@ def main():
     rows, seconds = np.array(watch.rows), time.perf_counter() - began
     late = rows[rows[:, 0] >= rows[-1, 0] / 4]  # by then all that is made once is there
     slope, _ = np.polyfit(late[:, 0] * config.shard_size / 1000, late[:, 1], 1)
-    logger.info("%d battles in %.0f s and %d shards", len(table), seconds, rows[-1, 0])
-    logger.info("memory: %.0f MiB after a quarter, %.0f MiB at the end, %+.2f MiB per 1000 battles",
-                late[0, 1], late[-1, 1], slope)  # fmt: skip
-    logger.info("open files: %d after a quarter, %d at the end, %d at most", late[0, 2], late[-1, 2], rows[:, 2].max())
+    lines = (
+        f"{len(table)} battles in {seconds:.0f} s and {rows[-1, 0]:.0f} shards",
+        f"memory: {late[0, 1]:.0f} MiB after a quarter, {late[-1, 1]:.0f} MiB at the end, {slope:+.2f} MiB per 1000 "
+        "battles",
+        f"open files: {late[0, 2]:.0f} after a quarter, {late[-1, 2]:.0f} at the end, {rows[:, 2].max():.0f} at most",
+    )
+    logger.info("\n".join(lines))
+    if config.record:
+        record("long_run", f"{'; '.join(lines)}.")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ def modules():
         ("data.py", "--sizes"),
         ("demo.py", "--report"),
         ("heads.py", "--seeds"),
+        ("long_run.py", "--shard_size"),
         ("peers.py", "--battles_per_step"),
         ("prediction.py", "--implementations"),
         ("real_votes.py", "--variants"),
