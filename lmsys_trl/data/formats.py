@@ -273,6 +273,8 @@ def mapped_format(mapping: Mapping[str, Paths], base: Format | None, columns: li
     problems = [f"columns: {name} is missing. Name its column" for name in needed if name not in paths]
     if not lenient and "chosen" not in sides and not any(name in paths for name in VOTE_FIELDS):
         problems.append("columns: vote is missing. Name its column, or vote_a, vote_b and vote_tie for fractions")
+    if sides[0] in paths and paths[sides[0]] == paths.get(sides[1]):
+        problems.append(f"columns: {' and '.join(sides)} are both in {paths[sides[0]]}. Name the column of each")
     for name, where in mapping.items():
         for path in as_tuple(where):
             column = path.split(".")[0]

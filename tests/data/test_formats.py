@@ -241,6 +241,7 @@ def test_the_winner_may_be_the_name_of_a_model(tmp_path):
         ({"promt": "question"}, "there is no field promt. Did you mean prompt?"),
         ({"prompt": 3}, "prompt: expected the name of a column"),
         ({"response_a": ["x", "y"]}, "response_a: takes one column"),
+        ({**MAPPING, "response_b": "answer_1"}, "response_a and response_b are both in answer_1"),
     ],
 )
 def test_mappings_that_do_not_fit(tmp_path, columns, message):
