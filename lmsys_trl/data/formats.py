@@ -252,13 +252,9 @@ def mapped_format(mapping: Mapping[str, Paths], base: Format | None, columns: li
     Raises:
         UserError: If texts or vote are not mapped, or a column is not in the file. Names all of them.
     """
-    if lenient:  # a mapping of votes is for files without them too
-        mapping = {
-            name: where
-            for name, where in mapping.items()
-            if name not in (*VOTE_FIELDS, *LABELS)
-            or any(path in columns or path.split(".")[0] in columns for path in as_tuple(where))
-        }
+    known, optional = {*columns}, (*VOTE_FIELDS, *LABELS) if lenient else ()  # files without votes are read too
+    absent = [name for name in mapping if all(known.isdisjoint((p, p.split(".")[0])) for p in as_tuple(mapping[name]))]
+    mapping = {name: where for name, where in mapping.items() if name not in absent or name not in optional}
     taken = {path.split(".")[0] for where in mapping.values() for path in as_tuple(where)}
     named = {name: name for name in FIELDS if name in columns and name != "group" and name not in taken}
     paths: dict[str, Paths] = {**(base.paths if base else named), **mapping}

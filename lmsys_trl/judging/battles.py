@@ -9,7 +9,7 @@ import pandas as pd
 from datasets import Dataset
 
 from ..data.columns import TURN_COLUMNS
-from ..errors import UserError, raise_problems
+from ..errors import UserError, collect_problems, raise_problems
 
 
 def as_battles(battles: Dataset | pd.DataFrame | list[dict]) -> Dataset | list[dict]:
@@ -29,12 +29,11 @@ def as_battles(battles: Dataset | pd.DataFrame | list[dict]) -> Dataset | list[d
     if not isinstance(battles, list) or not all(isinstance(battle, Mapping) for battle in battles):
         raise UserError("battles: expected a list of dicts, a DataFrame or a Dataset")
     _check_columns(set(TURN_COLUMNS).intersection(*battles))  # those that all have
-    converted, problems = [], []
+    converted: list[dict] = []
+    problems: list[str] = []
     for number, battle in enumerate(battles):
-        try:
+        with collect_problems(problems):
             converted.append(as_battle({"id": str(number), **battle}))
-        except UserError as error:
-            problems += error.problems
     repeated = [battle_id for battle_id, count in Counter(battle["id"] for battle in converted).items() if count > 1]
     if repeated:
         problems.append(f"battles: {len(repeated)} ids are given more than once, such as {repeated[0]}")

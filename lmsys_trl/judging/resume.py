@@ -9,8 +9,8 @@ import torch
 from accelerate import PartialState
 
 from ..artifacts import read_json, write_json
-from ..errors import UserError, first_line, raise_problems
-from ..predictions.table import save_predictions
+from ..errors import raise_problems
+from ..predictions.table import read_parquet, save_predictions
 
 RECORD = "record.json"
 # What differs, in words where the record has hashes.
@@ -52,7 +52,7 @@ class Shards:
             processes.wait_for_everyone()
         if folder is not None:
             for path in sorted(folder.glob("[ab][ab]-*.parquet")):
-                self.tables[path.name[:2]].append(_read_shard(path))
+                self.tables[path.name[:2]].append(read_parquet(path, "Remove it, and its battles are predicted again"))
         if processes is not None:
             processes.wait_for_everyone()  # no process reads what another one adds
 
@@ -73,15 +73,6 @@ class Shards:
             return None
         table = pd.concat(self.tables[order])
         return table[table["place"].isin(places)].sort_values("place", ignore_index=True)
-
-
-def _read_shard(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: damaged: {first_line(error)}. Remove it, and its battles are predicted again"
-        ) from error
 
 
 def _refuse_other(folder: Path, record: dict) -> None:

@@ -127,13 +127,14 @@ def fitting_weights(
             "of its tensors have another shape",
             [key for key in weights.keys() & expected.keys() if weights[key].shape != expected[key].shape],
         ),
-        *_count("of its tensors hold values that are no numbers", _not_finite(weights)),
+        *_count("of its tensors hold values that are no numbers", not_finite(weights)),
     ]
     raise_problems(problems, f"adapter {adapter}: does not fit the base model:")
     return weights
 
 
-def _not_finite(weights: dict[str, torch.Tensor]) -> list[str]:
+def not_finite(weights: dict[str, torch.Tensor]) -> list[str]:
+    """The names of the tensors with values that are no numbers."""
     return [key for key, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
 
 

@@ -11,7 +11,7 @@ from ..artifacts import provenance
 from ..battle import WINNERS
 from ..encoding.tokenizer import load_tokenizer
 from ..encoding.tokens import prompt_ids
-from ..errors import UserError, first_line, raise_problems
+from ..errors import UserError, collect_problems, first_line, raise_problems
 from ..outputs import new_folder
 from .adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLED_WEIGHTS, resolve_adapter
 from .adapter_weights import fitting_weights, make_room, read_lora_config, read_weights
@@ -59,11 +59,9 @@ def import_adapter(
         problems.append(f"output_dir: {folder} is not empty")
     if any(len(tokens) != 1 for tokens in ids) or not len(ids) == len(WINNERS) == len({tokens[0] for tokens in ids}):
         problems.append(f"letters: expected three different tokens, found {' '.join(letters)}, which are {ids}")
-    try:
+    with collect_problems(problems):
         prompt_ids(tokenizer, prompt_version)
         weights, head = _weights_for(base, source)
-    except UserError as error:
-        problems += error.problems
     raise_problems(problems)
     precision = {"dtype": dtype, "autocast": False, "attn_implementation": attn_implementation, "quantization": None}
     judge_file = JudgeFile.describe(

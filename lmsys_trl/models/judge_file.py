@@ -14,7 +14,7 @@ from ..battle import WINNERS
 from ..encoding.examples import letter_ids
 from ..encoding.template import LETTERS
 from ..encoding.tokenizer import rendered_template
-from ..errors import UserError, raise_problems
+from ..errors import UserError, collect_problems, raise_problems
 from .adapter import JUDGE_FILE, resolve_adapter
 from .base import architecture, hub_revision, weights_fingerprint
 from .head import FROZEN
@@ -168,12 +168,11 @@ def load_judge_files(adapters: Iterable[str]) -> dict[str, JudgeFile]:
     Raises:
         UserError: With the problems of all adapters.
     """
-    files, problems = {}, []
+    files: dict[str, JudgeFile] = {}
+    problems: list[str] = []
     for adapter in dict.fromkeys(adapters):
-        try:
+        with collect_problems(problems):
             files[adapter] = JudgeFile.load(adapter)
-        except UserError as error:
-            problems += error.problems
     raise_problems(problems)
     return files
 

@@ -12,7 +12,7 @@ from ..encoding.tokenizer import load_tokenizer
 from ..errors import UserError, raise_problems
 from ..outputs import new_folder
 from .adapter import ADAPTER_WEIGHTS, lora_differences, resolve_adapter
-from .adapter_weights import attach_adapter, read_lora_config, read_weights
+from .adapter_weights import attach_adapter, not_finite, read_lora_config, read_weights
 from .base import find_base_of, load_base, load_model_config
 from .head import FROZEN, install_head, untie_head
 from .judge_file import JudgeFile
@@ -67,7 +67,7 @@ def _check_mergeable(adapters: list[Path], weights: list[dict[str, torch.Tensor]
         if others := tensors.keys() ^ weights[0].keys():
             problems.append(f"{adapter}: {len(others)} tensors are in one of the two only")
     for adapter, tensors in zip(adapters, weights, strict=True):
-        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        if not_finite(tensors):
             problems.append(f"{adapter}: its weights hold values that are no numbers")
     raise_problems(problems, f"adapter: these cannot be averaged, since they are not like {adapters[0]}:")
 

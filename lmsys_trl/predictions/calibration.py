@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize_scalar
 from sklearn.model_selection import GroupKFold
 
 from ..errors import UserError
-from ..metrics.functions import as_fractions, log_losses
+from ..metrics.functions import log_losses
 from ..terminal import logger
 from .features import FEATURES
 from .style import PENALTIES, fit_with_style, style_logits
@@ -61,19 +61,8 @@ def fit_temperature_and_biases(probabilities: np.ndarray, labels: np.ndarray) ->
     The temperature between 1/20 and 20 and the biases, which sum to 0, with the smallest log loss (the
     "bias-corrected temperature scaling" of [Alexandari et al.](https://arxiv.org/abs/1901.06852)).
     """
-    probabilities = probabilities[:, :3]
-    logits, votes = np.log(np.clip(probabilities, 1e-12, 1)), as_fractions(labels, 3)
-
-    # Convex in these parameters: the inverse temperature, and the biases.
-    def log_loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        calibrated = apply_calibration(probabilities, {"temperature": 1 / parameters[0], "biases": parameters[1:]})
-        error = calibrated - votes
-        gradient = [(error * logits).sum(axis=1).mean(), *error.mean(axis=0)]
-        return log_losses(calibrated, labels).mean(), np.array(gradient)
-
-    bounds = [(1 / 20, 20), *[(-10, 10)] * 3]
-    inverse_temperature, *biases = minimize(log_loss, [1, 0, 0, 0], jac=True, bounds=bounds, method="L-BFGS-B").x
-    return {"temperature": float(1 / inverse_temperature), "biases": (np.array(biases) - np.mean(biases)).tolist()}
+    fitted = fit_with_style(probabilities[:, :3], labels, penalty=0.0)
+    return {name: fitted[name] for name in ("temperature", "biases")}
 
 
 METHODS: dict[str, Callable[..., dict]] = {

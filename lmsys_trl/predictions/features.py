@@ -10,8 +10,8 @@ import pandas as pd
 
 from ..artifacts import atomic_write
 from ..battle import prompt_group, winner_of
-from ..errors import UserError, first_line
-from .table import VOTE_COLUMNS, has_vote
+from ..errors import UserError
+from .table import VOTE_COLUMNS, has_vote, read_parquet
 
 FEATURES_FILE = "baseline_features.parquet"
 
@@ -107,9 +107,4 @@ def load_features(adapter: Path) -> pd.DataFrame | None:
     path = adapter / FEATURES_FILE
     if not path.is_file():
         return None
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: damaged: {first_line(error)}. Remove it: baselines are then fitted on votes of the report"
-        ) from error
+    return read_parquet(path, "Remove it: baselines are then fitted on votes of the report")

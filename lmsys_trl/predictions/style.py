@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import softmax
 
 from ..metrics.functions import as_fractions, log_losses
 
@@ -27,11 +28,11 @@ def fit_with_style(predictions: np.ndarray, labels: np.ndarray, penalty: float) 
     scale[scale < 1e-9] = 1.0  # a constant feature: its weight stays 0
     standardized = (features - mean) / scale
 
+    # Convex in these parameters: the inverse temperature, the biases, and the weights.
     def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         weights = parameters[4:].reshape(3, -1)
         summed = parameters[0] * logits + parameters[1:4] + standardized @ weights.T
-        exp = np.exp(summed - summed.max(axis=1, keepdims=True))
-        fitted = exp / exp.sum(axis=1, keepdims=True)
+        fitted = softmax(summed, axis=1)
         error = (fitted - votes) / len(votes)
         gradient = [[(error * logits).sum()], error.sum(axis=0), (error.T @ standardized + penalty * weights).ravel()]
         return log_losses(fitted, labels).mean() + penalty / 2 * (weights**2).sum(), np.concatenate(gradient)

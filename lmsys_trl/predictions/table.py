@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from ..artifacts import atomic_write
 from ..battle import WINNERS, vote_for
 from ..data.columns import VOTE_COLUMNS, WINNER_COLUMNS
-from ..errors import UserError, raise_problems
+from ..errors import UserError, collect_problems, first_line, raise_problems
 from ..outputs import check_shards, shards_of
 
 PROBABILITIES = list(WINNER_COLUMNS)  # pandas selects columns by lists
@@ -79,6 +79,14 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return table if "order" in table else table.assign(order="ab", winner=None, num_tokens=0)
 
 
+def read_parquet(path: Path, fix: str) -> pd.DataFrame:
+    """A parquet file that this project wrote. Damage is a [`UserError`] that says the fix."""
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged: {first_line(error)}. {fix}") from error
+
+
 def table_problems(table: pd.DataFrame) -> list[str]:
     """What is wrong with the rows of a predictions table: each with its count and the first id."""
     p = table[PROBABILITIES].to_numpy(dtype=float, na_value=np.nan)
@@ -113,12 +121,11 @@ def load_all_predictions(paths: Sequence[str | Path]) -> list[pd.DataFrame]:
     Raises:
         UserError: With the problems of all files.
     """
-    tables, problems = [], []
+    tables: list[pd.DataFrame] = []
+    problems: list[str] = []
     for path in paths:
-        try:
+        with collect_problems(problems):
             tables.append(load_predictions(path))
-        except UserError as error:
-            problems += error.problems
     raise_problems(problems)
     return tables
 

@@ -33,10 +33,9 @@ class Collator:
                 for example in examples
                 for prefix in ("", "swapped_")
             ]
-        if self.max_tokens is None:
-            return self._batch(examples)
-        places = token_batches([len(example["input_ids"]) for example in examples], self.max_tokens)
-        if len(places) == 1:
+        lengths = [len(example["input_ids"]) for example in examples]
+        places = token_batches(lengths, self.max_tokens) if self.max_tokens else []
+        if len(places) < 2:
             return self._batch(examples)
         labels = torch.tensor([[IGNORED, *example["labels"][-2:]] for example in examples])
         return {"labels": labels, "batches": [self._batch([examples[i] for i in batch]) for batch in places]}
