@@ -95,7 +95,8 @@ def assign_groups(battles: pd.DataFrame, texts: pa.Table, threshold: float) -> N
     if threshold:
         pairs = near_duplicates(first_prompts(texts, prompts.index), threshold)
     number = pd.Series(np.arange(len(prompts)), prompts["prompt"].to_numpy())
-    given = not_removed(battles).query("given_group > 0").sort_values("given_group")
+    kept = not_removed(battles)
+    given = kept[kept["given_group"] > 0].sort_values("given_group")
     numbers, same = number[given["prompt"]].to_numpy(), np.diff(given["given_group"].to_numpy()) == 0
     pairs = np.concatenate([pairs, np.stack([numbers[:-1][same], numbers[1:][same]], axis=1)])
     component = connected_groups(len(prompts), pairs)

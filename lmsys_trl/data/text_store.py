@@ -145,7 +145,7 @@ def store_battles(battles: Iterable[dict], path: Path, keep: Sequence[str] = ())
             numbers["prompt"].append(prompt_key(battle))
             numbers["turns"].append(len(battle["prompt"]))
             numbers["characters"].append(sum(len(text) for text in texts if text))
-            yield battle | battle.get("kept", {})
+            yield battle | battle["kept"] if "kept" in battle else battle
 
     write_arrow(collect_numbers(), path, pa.schema([*TEXT_SCHEMA, *((name, pa.string()) for name in keep)]))
     categories = {"source": pd.Categorical(sources), "annotator": pd.Categorical(annotators)}

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from huggingface_hub import DatasetCardData
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..artifacts import strip_local_paths
@@ -210,10 +211,14 @@ def _plots(content: CardContent) -> dict[str, bytes]:
     }
 
 
+def _axes() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4, 3))
+    return figure, figure.add_axes((0.18, 0.18, 0.78, 0.76))  # a layout that is found takes as long as the plot
+
+
 def _winners_plot(battles: pd.DataFrame) -> bytes:
     fractions = battles.groupby("split", sort=False)[VOTE_COLUMNS].mean()
-    figure = Figure(figsize=(4, 3), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _axes()
     for i, (split, vote) in enumerate(fractions.iterrows()):
         axes.bar(np.arange(3) + 0.4 * i, vote, width=0.4, label=split)
     axes.set(xticks=np.arange(3) + 0.2 * (len(fractions) - 1), xticklabels=NAMES, ylabel="fraction of votes")
@@ -223,8 +228,7 @@ def _winners_plot(battles: pd.DataFrame) -> bytes:
 
 
 def _turns_plot(num_turns: np.ndarray) -> bytes:
-    figure = Figure(figsize=(4, 3), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _axes()
     counts = np.bincount(np.minimum(num_turns, 10))[1:]
     axes.bar(range(1, len(counts) + 1), counts)
     axes.set(xlabel="turns (10: or more)", ylabel="battles", yscale="log")
@@ -232,8 +236,7 @@ def _turns_plot(num_turns: np.ndarray) -> bytes:
 
 
 def _lengths_plot(lengths: np.ndarray, unit: str) -> bytes:
-    figure = Figure(figsize=(4, 3), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _axes()
     axes.hist(lengths, bins=np.geomspace(max(1, lengths.min()), lengths.max() + 1, 40).tolist())
     axes.set(xlabel=unit, ylabel="battles", xscale="log")
     return png(figure)
