@@ -29,8 +29,8 @@ def item_key(battle: dict) -> tuple[int, bool]:
 
     Returns:
         `tuple[int, bool]`: A number that in this process is the same for battles with the same prompt and the same two
-        answers, in either order and ignoring white space. And whether the answers are flipped: of two battles with the same
-        number and swapped answers one is flipped.
+        answers, in either order and ignoring white space. And whether the answers are flipped: of two battles with the
+        same number and swapped answers one is flipped.
     """
     prompt, a, b = [
         "\x1e".join([" ".join(turn.split()) if turn else "" for turn in battle[column]])

@@ -31,6 +31,7 @@ from .both_orders import combine_orders
 from .compare import compare_answers
 from .forward import activate_adapter
 from .predict import PredictionOptions, predict_order
+from .rank import Method, rank_candidates
 from .resume import Shards
 
 Texts: TypeAlias = str | Sequence[str | None] | None
@@ -189,6 +190,10 @@ class Judge:
     def compare(self, prompt: Texts, response_a: Texts, response_b: Texts) -> dict:
         """Compare two answers in both orders, with what was not read of them: see [`compare_answers`]."""
         return compare_answers(self, prompt, response_a, response_b)
+
+    def rank(self, prompt: Texts, responses: Sequence[Texts], method: Method = "round_robin") -> dict:
+        """Rank several answers to a prompt: `ranking`, best first, and `scores`, see [`rank_candidates`]."""
+        return rank_candidates(self, [{"prompt": prompt, "responses": list(responses)}], method)[0]
 
     def predict_battles(self, battles: Battles, **options) -> list[dict]:
         """The table of [`~Judge.predict_dataset`] as a list of rows, with None for what is missing."""

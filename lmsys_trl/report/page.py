@@ -94,6 +94,30 @@ def render_page(figures: dict, plots: dict[str, dict[str, bytes]], texts: dict[s
     Returns:
         `str`: A self-contained HTML page without scripts. All values are escaped.
     """
+    slices: dict[str, list[dict]] = {}
+    for row in figures["slices"]:
+        slices.setdefault(row["attribute"], []).append(row)
+    return (
+        page_environment()
+        .get_template("page.html")
+        .render(
+            figures=figures,
+            rows=score_rows(figures),
+            slices={attribute: rows[:NUM_SLICES] for attribute, rows in slices.items()},
+            num_slices={attribute: len(rows) for attribute, rows in slices.items()},
+            images={
+                judge: {title: b64encode(image).decode() for title, image in images.items()}
+                for judge, images in plots.items()
+            },
+            texts=texts,
+            record=record,
+            details=json.dumps(record, indent=2),
+        )
+    )
+
+
+def page_environment() -> Environment:
+    """Templates of pages, in which all values are escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -102,22 +126,7 @@ def render_page(figures: dict, plots: dict[str, dict[str, bytes]], texts: dict[s
         lstrip_blocks=True,
     )
     environment.filters["truncated"] = truncated
-    slices: dict[str, list[dict]] = {}
-    for row in figures["slices"]:
-        slices.setdefault(row["attribute"], []).append(row)
-    return environment.get_template("page.html").render(
-        figures=figures,
-        rows=score_rows(figures),
-        slices={attribute: rows[:NUM_SLICES] for attribute, rows in slices.items()},
-        num_slices={attribute: len(rows) for attribute, rows in slices.items()},
-        images={
-            judge: {title: b64encode(image).decode() for title, image in images.items()}
-            for judge, images in plots.items()
-        },
-        texts=texts,
-        record=record,
-        details=json.dumps(record, indent=2),
-    )
+    return environment
 
 
 def truncated(turns: list[str | None]) -> str:

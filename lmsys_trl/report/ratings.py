@@ -1,4 +1,4 @@
-"""Does a judge rank models as annotators do? Bradley-Terry ratings of both, on the same battles."""
+"""Bradley-Terry ratings of models: by annotators and by judges, of all battles and of each resample."""
 
 from collections.abc import Callable
 
@@ -48,7 +48,7 @@ def model_ratings(votes: pd.DataFrame, finals: dict[str, np.ndarray], bootstrap:
     a, b = places[a], places[b]
     many = bootstrap.num_groups > 1
     annotators, *ratings = (
-        _resampled_ratings(a, b, known, probabilities, len(models), bootstrap)
+        resampled_ratings(a, b, known, probabilities, len(models), bootstrap)
         for probabilities in (votes[VOTE_COLUMNS].to_numpy(), *finals.values())
     )
     by_judge = dict(zip(finals, ratings, strict=True))
@@ -81,7 +81,7 @@ def model_ratings(votes: pd.DataFrame, finals: dict[str, np.ndarray], bootstrap:
     }
 
 
-def _resampled_ratings(
+def resampled_ratings(
     a: np.ndarray,
     b: np.ndarray,
     known: np.ndarray,
@@ -141,3 +141,36 @@ def bradley_terry(pairs: np.ndarray, wins: np.ndarray, num_models: int) -> np.nd
     model.fit(np.concatenate([sides, sides]), np.repeat([1, 0], len(places)), sample_weight=wins.T.ravel())
     ratings = ELO * model.coef_[0]
     return ratings - ratings.mean() + MEAN_RATING
+
+
+def style_controlled_ratings(
+    a: np.ndarray, b: np.ndarray, points: np.ndarray, style: np.ndarray, num_models: int, bootstrap: GroupBootstrap
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Ratings at equal style, as [Chatbot Arena's style control](https://lmsys.org/blog/2024-08-28-style-control/): a
+    logistic regression on the models and the differences in style between their answers.
+
+    Args:
+        a, b (`ndarray`): The models of each battle, as numbers below `num_models`; of shape `(battles,)`.
+        points (`ndarray`): What `a` gets, from 0 to 1; of shape `(battles,)`.
+        style (`ndarray`): Differences in style, of shape `(battles, features)`.
+        num_models (`int`): How many models there are.
+        bootstrap (`GroupBootstrap`): Of the same battles.
+
+    Returns:
+        `tuple[ndarray, ndarray]`: Ratings of shape `(models,)` and `(resamples, models)`.
+    """
+    places, scale = np.arange(len(a)), style.std(axis=0)
+    sides = np.zeros((len(a), num_models))
+    sides[places, a], sides[places, b] = 1, -1
+    columns = np.hstack([sides, style[:, scale > 0] / scale[scale > 0]])
+    twice, won = np.vstack([columns, columns]), np.repeat([1, 0], len(a))
+    weights = np.concatenate([points, 1 - points])
+    model = LogisticRegression(C=100, fit_intercept=False, solver="newton-cholesky")
+
+    def fitted(counts: np.ndarray) -> np.ndarray:
+        ratings = ELO * model.fit(twice, won, sample_weight=weights * np.tile(counts, 2)).coef_[0, :num_models]
+        return ratings - ratings.mean() + MEAN_RATING
+
+    drawn = bootstrap.weights[:NUM_RESAMPLES, bootstrap.members]
+    return fitted(np.ones(len(a))), np.stack([fitted(counts) for counts in drawn])

@@ -77,3 +77,41 @@ def test_mistakes_are_reported_at_once(project):
     options = ["--adapter", "judge", "--prompt", QUESTION, "--a", "image.png", "--b", REFUSAL]
     output = recipe("compare.py", *options, cwd=project, fails=True)
     assert "a: image.png is not a text file in UTF-8" in output
+
+
+def test_models_are_compared_from_their_files(project, judge):
+    prompts = [f"What is {k} + {k}?" for k in range(12)]
+    for name, answers in (("adder", [f"It is {2 * k}." for k in range(12)]), ("refuser", [REFUSAL] * 11)):
+        rows = [{"instruction": prompt, "output": text} for prompt, text in zip(prompts, answers, strict=False)]
+        (project / f"{name}.json").write_text(json.dumps(rows))
+    options = ["--adapter", "judge", "--model_name_or_path", "models/tiny", "--outputs", "adder.json", "refuser.json"]
+    output = recipe("compare.py", *options, "--output_dir", "reports/two", cwd=project)
+    assert "1 of 12 prompts were answered by one model only" in output
+    assert "11 battles of 2 models in both orders" in output and "minutes" in output
+    figures = json.loads((project / "reports" / "two" / "comparison.json").read_text())
+    (pair,) = figures["pairs"]
+    points = [judge.predict(prompts[k], f"It is {2 * k}.", REFUSAL, tta="swap") for k in range(11)]
+    expected = sum(p["winner_model_a"] + p["winner_tie"] / 2 for p in points) / 11
+    assert pair["models"] == ["adder", "refuser"] and pair["win_rate"]["value"] == pytest.approx(expected, abs=1e-5)
+    assert f"adder wins {expected:.1%}" in output and figures["configuration"]["adapter"] == "judge"
+    assert sorted(path.name for path in (project / "reports" / "two").iterdir()) == [
+        "comparison.json", "predictions.parquet", "report.html"
+    ]  # fmt: skip
+    again = recipe("compare.py", *options, "--output_dir", "reports/two", "--max_battles", 5, cwd=project, fails=True)
+    assert "holds another comparison, made with other values of max_battles" in again
+    sample = [*options, "--output_dir", "reports/two", "--max_battles", 5, "--overwrite"]
+    assert "5 battles of 2 models" in recipe("compare.py", *sample, cwd=project)
+
+
+def test_mistakes_of_comparing_models(project):
+    for words, problem in (
+        (["--outputs", "x.json"], "outputs: one file"),
+        (["--outputs", "x.json", "y.json"], "output_dir: missing"),
+        (["--outputs", "x.json", "y.json", "--output_dir", "r", "--prompt", "Why?"], "prompt: not with outputs"),
+        (["--outputs", "x.json", "y.json", "--output_dir", "r"], "y.json: there is no such file"),
+        (["--outputs", "x.json", "y.json", "--output_dir", "r", "--max_battles", 0], "max_battles: expected 1"),
+        (["--prompt", "Why?", "--a", "So."], "b: missing. Give prompt, a and b, or files as outputs"),
+        (["--prompt", "Why?", "--a", "1", "--b", "2", "--output_dir", "r"], "only with outputs"),
+    ):
+        assert problem in recipe("compare.py", "--adapter", "judge", *words, cwd=project, fails=True)
+    assert not (project / "r").exists() or not any((project / "r").iterdir())

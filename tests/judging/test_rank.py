@@ -1,0 +1,104 @@
+"""Candidates are ranked: against battles one by one, on the command line, and resumed."""
+
+import json
+import math
+
+import pytest
+from helpers.models import build_base, build_judge
+from helpers.run import recipe
+
+from lmsys_trl import Judge
+from lmsys_trl.errors import UserError
+from lmsys_trl.judging.rank import rank_candidates
+
+PROMPTS = [
+    {"id": "x", "prompt": "What is 2 + 2?", "responses": ["4", "It is 4.", "Five", "I can't help with that."]},
+    {"id": "y", "prompt": ["Hi"], "responses": [["Hello"], ["Go away \ud800"], "Hi!"]},
+    {"id": "z", "prompt": "Alone?", "responses": ["Yes"]},
+]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rank")
+    build_judge(build_base(folder / "models" / "tiny"), folder / "judge")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judge(project):
+    return Judge.from_pretrained(project / "judge", str(project / "models" / "tiny"))
+
+
+def points(judge, prompt, a, b):
+    found = judge.predict(prompt, a, b, tta="swap")
+    return found["winner_model_a"] + found["winner_tie"] / 2
+
+
+def test_round_robin_is_the_mean_of_all_battles(judge):
+    found = rank_candidates(judge, PROMPTS)
+    for row, ranked in zip(PROMPTS, found, strict=True):
+        answers, last = row["responses"], len(row["responses"]) - 1
+        expected = [
+            sum(points(judge, row["prompt"], own, other) for k, other in enumerate(answers) if k != i) / max(last, 1)
+            for i, own in enumerate(answers)
+        ]
+        assert ranked["scores"] == pytest.approx(expected, abs=1e-5)
+        assert ranked["ranking"] == sorted(range(len(answers)), key=lambda i: -ranked["scores"][i])
+    assert judge.rank(PROMPTS[0]["prompt"], PROMPTS[0]["responses"])["ranking"] == found[0]["ranking"]
+
+
+def test_knockout_plays_winners_against_winners(judge, monkeypatch):
+    battles, predict = [], judge.predict_dataset
+
+    def counted(rows, **options):
+        battles.extend(rows)
+        return predict(rows, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(judge, "predict_dataset", counted)
+        found = rank_candidates(judge, PROMPTS, "knockout")
+    assert len(battles) == sum(len(row["responses"]) - 1 for row in PROMPTS)
+    row = PROMPTS[0]
+    pairs = [(0, 1), (2, 3)]
+    finalists = [
+        a if points(judge, row["prompt"], *(row["responses"][k] for k in (a, b))) >= 0.5 else b for a, b in pairs
+    ]
+    best = finalists[points(judge, row["prompt"], *(row["responses"][k] for k in finalists)) < 0.5]
+    assert found[0]["ranking"][0] == best and math.floor(found[0]["scores"][best]) == 2
+    assert set(found[0]["ranking"][:2]) == set(finalists) and found[2] == {"ranking": [0], "scores": [0.0]}
+
+
+def test_candidates_that_do_not_fit(judge):
+    for prompts, method, problem in (
+        ([{"prompt": "Why?", "responses": []}], "round_robin", "prompt 1: responses: expected a list of one or more"),
+        ([{"prompt": "Why?", "responses": "So."}], "round_robin", "found 'So.'"),
+        ([{"prompt": ["1", "2"], "responses": ["So.", "No."]}], "round_robin", "different numbers of turns"),
+        (PROMPTS, "league", "method: expected round_robin or knockout"),
+    ):
+        with pytest.raises(UserError, match=problem.replace("(", r"\(")):
+            rank_candidates(judge, prompts, method)
+
+
+@pytest.mark.parametrize("method", ["round_robin", "knockout"])
+def test_on_the_command_line(project, judge, method):
+    (project / "candidates.jsonl").write_text("".join(json.dumps(row | {"note": 1}) + "\n" for row in PROMPTS))
+    options = ["--adapter", "judge", "--model_name_or_path", "models/tiny", "--input_file", "candidates.jsonl"]
+    output = recipe("rank.py", *options, "--output_file", "ranked.jsonl", "--method", method, cwd=project)
+    assert "The candidates of 3 prompts are ranked" in output
+    rows = [json.loads(line) for line in (project / "ranked.jsonl").read_text().splitlines()]
+    expected = rank_candidates(judge, PROMPTS, method)
+    for row, given, found in zip(rows, PROMPTS, expected, strict=True):
+        assert row["id"] == given["id"] and row["note"] == 1 and row["ranking"] == found["ranking"]
+        assert row["scores"] == pytest.approx(found["scores"], abs=1e-5)
+    assert not (project / "ranked.jsonl.shards").exists()
+
+
+def test_mistakes_on_the_command_line(project):
+    (project / "bad.jsonl").write_text('{"prompt": "Why?"}\n{"prompt": "", "responses": ["1"]}\nnot json\n')
+    options = ["--adapter", "judge", "--input_file", "bad.jsonl"]
+    output = recipe("rank.py", *options, "--output_file", "x.jsonl", cwd=project, fails=True)
+    for problem in ("row 1: there is no responses", "row 2: there is no prompt", "row 3: not JSON"):
+        assert problem in output
+    output = recipe("rank.py", *options, "--output_file", "x.csv", cwd=project, fails=True)
+    assert "expected a name that ends in .jsonl" in output
