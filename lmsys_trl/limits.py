@@ -90,14 +90,14 @@ RANGES = {
          "max_size_gb", "save_steps", "logging_steps", "eval_steps", "neftune_noise_alpha"), POSITIVE,
     ),
     **dict.fromkeys(
-        ("weight_decay", "warmup_steps", "max_grad_norm", "hard_weight", "kl_weight", "cosine_weight", "eval_delay",
-         "dataloader_num_workers", "fold", "lora_layers_to_transform", "weights", "weights_longest", "seed",
-         "data_seed"), NON_NEGATIVE,
+        ("weight_decay", "warmup_steps", "max_grad_norm", "hard_weight", "kl_weight", "cosine_weight",
+         "consistency_weight", "eval_delay", "dataloader_num_workers", "fold", "lora_layers_to_transform", "weights",
+         "weights_longest", "seed", "data_seed"), NON_NEGATIVE,
     ),
     **dict.fromkeys(
         ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",
          "battles_per_step", "lora_r", "max_length", "inference_max_length", "max_tokens_per_batch", "shard_size",
-         "num_battles", "num_train", "num_test", "validation_size", "eval_accumulation_steps",
+         "num_battles", "max_battles", "num_train", "num_test", "validation_size", "eval_accumulation_steps",
          "dataloader_prefetch_factor", "ddp_bucket_cap_mb", "ddp_timeout", "torch_empty_cache_steps"), AT_LEAST_ONE,
     ),
     **dict.fromkeys(("num_folds", "save_total_limit"), AT_LEAST_TWO),

@@ -57,10 +57,6 @@ class CompareConfig:
                 (not given and not self.json, f"{', '.join(given) or 'json'}: not with outputs"),
                 (len(self.outputs) > 1, "outputs: one file. Give the files of two models or more"),
                 (self.output_dir, "output_dir: missing. The folder for the report"),
-                (
-                    self.max_battles is None or self.max_battles > 0,
-                    f"max_battles: expected 1 or more, found {self.max_battles}",
-                ),
             ]
         else:
             num_inputs = sum(words.count("-") for words in texts.values())

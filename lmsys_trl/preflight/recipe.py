@@ -67,6 +67,8 @@ def check_recipe(
     problems += found
     if judge.head != FROZEN and training.loss != "letters":
         problems.append(f"head: {judge.head} has rows for the letters only. Set loss: letters")
+    if training.consistency_weight and judge.swap != "paired":
+        problems.append("consistency_weight: compares both orders of the answers. Set swap: paired")
 
     folder = tokenizer or find_tokenizer(model.model_name_or_path, model.model_revision)
     if folder is None:

@@ -15,6 +15,7 @@ class Collator:
         pad_token_id (`int`): The id of the padding token.
         packs (`bool`): Pack examples into one sequence, which takes an attention that keeps them apart.
         max_tokens (`int`, *optional*): Tokens in a batch, with padding. More are divided, the longest examples first.
+        keeps_pairs (`bool`): Keep the two orders of a battle in one batch.
 
     Returns:
         `dict`: The inputs of the model, `labels`, `votes`, `teachers` (if there are any) and the `ids` of the battles.
@@ -22,8 +23,8 @@ class Collator:
         step would wait for it. Of several batches: `batches`, and as `labels` those of all, for the Trainer to count.
     """
 
-    def __init__(self, pad_token_id: int, packs: bool, max_tokens: int | None = None):
-        self.pad_token_id, self.packs, self.max_tokens = pad_token_id, packs, max_tokens
+    def __init__(self, pad_token_id: int, packs: bool, max_tokens: int | None = None, keeps_pairs: bool = False):
+        self.pad_token_id, self.packs, self.max_tokens, self.keeps_pairs = pad_token_id, packs, max_tokens, keeps_pairs
 
     def __call__(self, examples: list[dict]) -> dict:
         if "swapped_input_ids" in examples[0]:  # both orders of a battle, in one step
@@ -33,12 +34,14 @@ class Collator:
                 for example in examples
                 for prefix in ("", "swapped_")
             ]
-        lengths = [len(example["input_ids"]) for example in examples]
-        places = token_batches(lengths, self.max_tokens) if self.max_tokens else []
+        size = 2 if self.keeps_pairs else 1
+        lengths = [len(example["input_ids"]) for example in examples[::size]]  # both orders have as many tokens
+        places = token_batches(lengths, self.max_tokens // size) if self.max_tokens else []
         if len(places) < 2:
             return self._batch(examples)
         labels = torch.tensor([[IGNORED, *example["labels"][-2:]] for example in examples])
-        return {"labels": labels, "batches": [self._batch([examples[i] for i in batch]) for batch in places]}
+        batches = [[examples[i * size + k] for i in batch for k in range(size)] for batch in places]
+        return {"labels": labels, "batches": list(map(self._batch, batches))}
 
     def _batch(self, examples: list[dict]) -> dict:
         packs = self.packs or len(examples) == 1

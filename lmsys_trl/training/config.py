@@ -36,6 +36,10 @@ class TrainingConfig(SFTConfig):
         },
     )
     label_smoothing: float = field(default=0.0, metadata={"help": "The fraction of a target that is spread evenly."})
+    consistency_weight: float = field(
+        default=0.0,
+        metadata={"help": "With swap: paired, the weight of the KL divergence between both orders of the answers."},
+    )
     hard_weight: float = field(default=1.0, metadata={"help": "With teachers, the weight of the votes in the loss."})
     kl_weight: float = field(default=1.0, metadata={"help": "The weight of the KL divergence to the teachers."})
     cosine_weight: float = field(

@@ -38,6 +38,18 @@ def letters_loss(logits: torch.Tensor, votes: torch.Tensor, label_smoothing: flo
     return _cross_entropy(log_p, log_p, votes, label_smoothing)
 
 
+def order_divergence(logits: torch.Tensor) -> torch.Tensor:
+    """
+    Symmetric KL divergence between what is predicted in the two orders of the answers, summed over battles: the term
+    of [R-Drop](https://arxiv.org/abs/2106.14448), with the orders in place of two dropout masks.
+
+    Args:
+        logits (`Tensor`): Of the letters, of shape `(examples, 3)`: of each battle as given, then swapped.
+    """
+    as_given, swapped = logits[0::2].log_softmax(-1), logits[1::2, [1, 0, 2]].log_softmax(-1)
+    return ((as_given.exp() - swapped.exp()) * (as_given - swapped)).sum() / 2
+
+
 def _cross_entropy(
     log_p: torch.Tensor, log_p_of_targets: torch.Tensor, targets: torch.Tensor, label_smoothing: float
 ) -> torch.Tensor:

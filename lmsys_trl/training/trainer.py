@@ -16,7 +16,7 @@ from ..metrics import score
 from ..models.head import letter_columns
 from .collator import Collator
 from .config import TrainingConfig
-from .losses import answer_loss, letters_loss, teacher_cosine, teacher_kl
+from .losses import answer_loss, letters_loss, order_divergence, teacher_cosine, teacher_kl
 
 MAX_LOSS = 50.0  # nats per battle: a uniform guess over 262,144 tokens costs 12.5
 
@@ -38,6 +38,7 @@ class JudgeTrainer(SFTTrainer):
                 packs="flash" in model.config._attn_implementation,
                 # A CPU gains little from several examples at once, and pays for their padding.
                 max_tokens=args.max_tokens_per_batch or (512 if args.device.type == "cpu" else None),
+                keeps_pairs=bool(args.consistency_weight),
             ),
             compute_metrics=_letter_metrics,
             **kwargs,
@@ -85,6 +86,8 @@ class JudgeTrainer(SFTTrainer):
         if num_items_in_batch is None:  # evaluation
             loss = loss / len(targets)
         else:
+            if args.consistency_weight:
+                loss = loss + args.consistency_weight * order_divergence(letters)
             self._num_examples += len(targets)
             self._num_tokens += num_tokens
             self._num_padded_tokens += labels.numel()

@@ -109,7 +109,7 @@ def test_mistakes_of_comparing_models(project):
         (["--outputs", "x.json", "y.json"], "output_dir: missing"),
         (["--outputs", "x.json", "y.json", "--output_dir", "r", "--prompt", "Why?"], "prompt: not with outputs"),
         (["--outputs", "x.json", "y.json", "--output_dir", "r"], "y.json: there is no such file"),
-        (["--outputs", "x.json", "y.json", "--output_dir", "r", "--max_battles", 0], "max_battles: expected 1"),
+        (["--outputs", "x.json", "y.json", "--output_dir", "r", "--max_battles", 0], "max_battles: input should be"),
         (["--prompt", "Why?", "--a", "So."], "b: missing. Give prompt, a and b, or files as outputs"),
         (["--prompt", "Why?", "--a", "1", "--b", "2", "--output_dir", "r"], "only with outputs"),
     ):

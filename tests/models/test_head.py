@@ -170,6 +170,9 @@ def test_heads_through_the_command_line(tmp_path):
                "700", "--lora_layers_to_transform", "1", "--dataset_name", "data", "--head", "new"]  # fmt: skip
     output = recipe("sft.py", *options, "--loss", "answer", "--output_dir", "runs/x", cwd=tmp_path, fails=True)
     assert "head: new has rows for the letters only. Set loss: letters" in output
+    words = ["--loss", "letters", "--consistency_weight", "1", "--output_dir", "runs/x"]
+    output = recipe("sft.py", *options, *words, cwd=tmp_path, fails=True)
+    assert "consistency_weight: compares both orders of the answers. Set swap: paired" in output
     for seed in ("1", "2"):
         recipe("sft.py", *options, "--loss", "letters", "--seed", seed, "--output_dir", f"runs/{seed}", cwd=tmp_path)
     votes = ["--test_file", "votes.csv"]

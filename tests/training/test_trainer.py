@@ -91,6 +91,40 @@ def test_the_step_is_the_same_in_any_shape(base, tmp_path):
             assert (step - gradient).norm() <= 1e-5 * gradient.norm() + 1e-8, name
 
 
+def test_consistency_of_both_orders_in_any_shape(base, tmp_path):
+    """The step is the gradient of the losses and of the divergence of each battle's two orders."""
+    options = {"swap": "paired", "loss": "letters", "consistency_weight": 0.7}
+    trainer = make_trainer(base, tmp_path / "plain", **options)
+    before = adapter(trainer)
+    trainer.model.train()
+    total = 0.0
+    for example in trainer.train_dataset:
+        log_p = [
+            trainer.model(input_ids=torch.tensor([example[f"{prefix}input_ids"]])).logits[0, -3][trainer.letters]
+            for prefix in ("", "swapped_")
+        ]
+        p, q = (logits.log_softmax(-1) for logits in log_p)
+        total -= torch.tensor(example["votes"]) @ p + torch.tensor(example["swapped_votes"]) @ q
+        q = q[[1, 0, 2]]
+        kl = torch.nn.functional.kl_div
+        total += 0.7 * (kl(p, q, reduction="sum", log_target=True) + kl(q, p, reduction="sum", log_target=True)) / 2
+    (total / (2 * len(trainer.train_dataset))).backward()
+    expected = {name: p.grad for name, p in trainer.model.named_parameters() if p.requires_grad}
+    for size, batches, max_tokens in ((8, 1, 10**6), (8, 1, 1500), (2, 4, 10**6), (4, 2, 1)):
+        trainer = make_trainer(
+            base,
+            tmp_path / f"{size}x{batches}x{max_tokens}",
+            max_tokens_per_batch=max_tokens,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=batches,
+            **options,
+        )
+        trainer.train()
+        for name, gradient in expected.items():
+            step = before[name] - adapter(trainer)[name]
+            assert (step - gradient).norm() <= 1e-5 * gradient.norm() + 1e-8, name
+
+
 def test_adapters_move_and_the_base_does_not(base, tmp_path):
     trainer = make_trainer(base, tmp_path, max_steps=3, logging_steps=1, optim="adamw_torch", learning_rate=1e-2)
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
