@@ -91,8 +91,8 @@ RANGES = {
     ),
     **dict.fromkeys(
         ("weight_decay", "warmup_steps", "max_grad_norm", "hard_weight", "kl_weight", "cosine_weight",
-         "consistency_weight", "eval_delay", "dataloader_num_workers", "fold", "lora_layers_to_transform", "weights",
-         "weights_longest", "seed", "data_seed"), NON_NEGATIVE,
+         "consistency_weight", "engine_tolerance", "eval_delay", "dataloader_num_workers", "fold",
+         "lora_layers_to_transform", "weights", "weights_longest", "seed", "data_seed"), NON_NEGATIVE,
     ),
     **dict.fromkeys(
         ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",

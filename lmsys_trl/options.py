@@ -89,3 +89,34 @@ class InferenceConfig:
     max_tokens_per_batch: int | None = field(
         default=None, metadata={"help": "Tokens in a forward pass, with padding (default: 512 on a CPU, else 4096)."}
     )
+
+
+@dataclass
+class EngineConfig:
+    """What runs the base model in prediction."""
+
+    engine: Literal["transformers", "vllm", "server"] = field(
+        default="transformers",
+        metadata={"help": "transformers, here; vllm, in an environment of its own; or a server with its interface."},
+    )
+    engine_python: str | None = field(
+        default=None, metadata={"help": "With vllm: the Python of an environment in which vLLM is installed."}
+    )
+    engine_options: list[str] = field(
+        default_factory=list,
+        metadata={"help": "With vllm: arguments of vllm.LLM, such as tensor_parallel_size=2."},
+    )
+    merged_model: str | None = field(
+        default=None,
+        metadata={"help": "The judge as merge exports it, instead of base and adapter; for judges with a head."},
+    )
+    base_url: str | None = field(
+        default=None, metadata={"help": "With server: its address, such as http://localhost:8000/v1."}
+    )
+    served_model: str | None = field(
+        default=None, metadata={"help": "With server: its name for the adapter, or for the merged model."}
+    )
+    engine_tolerance: float = field(
+        default=0.05,
+        metadata={"help": "How far a probability may be from training's, on the probes that a judge comes with."},
+    )

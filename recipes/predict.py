@@ -15,7 +15,7 @@ from typing import Literal
 from lmsys_trl.config import parse_config
 from lmsys_trl.data.config import BattlesConfig
 from lmsys_trl.errors import raise_problems
-from lmsys_trl.options import BaseModelConfig, InferenceConfig
+from lmsys_trl.options import BaseModelConfig, EngineConfig, InferenceConfig
 from lmsys_trl.terminal import logger, run_recipe, suggest_next
 
 
@@ -43,14 +43,15 @@ class PredictConfig:
     shard_size: int = field(default=512, metadata={"help": "Battles in a shard, for each process."})
 
 
-CONFIGS = (PredictConfig, BattlesConfig, BaseModelConfig, InferenceConfig)
+CONFIGS = (PredictConfig, BattlesConfig, BaseModelConfig, InferenceConfig, EngineConfig)
 
 
 def main():
-    config, battles_config, base_model, inference, _ = parse_config(*CONFIGS)
+    config, battles_config, base_model, inference, engine, _ = parse_config(*CONFIGS)
 
     # Imported now: what takes seconds must not delay --help and the report of a typo.
     from lmsys_trl.data.inputs import battles_to_predict, check_battles_config
+    from lmsys_trl.judging.engine import check_engine_config, judge_on_engine
     from lmsys_trl.judging.judge import Judge
     from lmsys_trl.judging.resume import all_processes
     from lmsys_trl.models.precision import check_inference_config, precision_overrides
@@ -65,13 +66,18 @@ def main():
             *check_tta(config.tta),
             *check_battles_config(battles_config),
             *check_inference_config(inference),
+            *check_engine_config(engine),
         ]
     )
     processes, shards = all_processes(), shards_of(output_file)
     inputs = (battles_config.test_file, battles_config.dataset_name, config.adapter)
     with claim_with_shards(output_file, shards, inputs, processes.is_main_process):
         battles = battles_to_predict(battles_config, shards, processes)
-        judge = Judge.from_pretrained(config.adapter, base_model.model_name_or_path, precision_overrides(inference))
+        base, precision = base_model.model_name_or_path, precision_overrides(inference)
+        if engine.engine == "transformers":
+            judge = Judge.from_pretrained(config.adapter, base, precision)
+        else:
+            judge = judge_on_engine(engine, config.adapter, base, precision, config.max_length)
         predictions = judge.predict_dataset(
             battles,
             tta=config.tta,

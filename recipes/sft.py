@@ -87,6 +87,7 @@ def main():
         if PartialState().is_main_process:
             run.save_judge(trainer, base, judge_file, judge_config, battles["train"], fingerprints, given)
         run.log_validation_loss(trainer)
+        run.write_probes(trainer, tokenizer, judge_file)
         if PartialState().is_main_process:
             for push in pushes:
                 push.finish(output_dir)

@@ -1,8 +1,7 @@
 """An adapter that gives probabilities: loading it on its base model, and asking it."""
 
 import threading
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -13,23 +12,20 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..artifacts import file_fingerprint
 from ..data.dataset import data_fingerprint
-from ..encoding.template import TEMPLATES
-from ..encoding.tokenizer import load_tokenizer
-from ..errors import UserError, raise_problems
-from ..models.adapter import ADAPTER_CONFIG, resolve_adapter
-from ..models.adapter_weights import attach_adapter, read_lora_config, weights_file
-from ..models.base import architecture, find_base_of, load_base, weights_fingerprint
-from ..models.head import FROZEN, MODULE, install_head, keep_letters
-from ..models.judge_file import JudgeFile, tokenizer_fingerprints
+from ..errors import UserError
+from ..models.adapter_weights import attach_adapter
+from ..models.base import load_base
+from ..models.head import FROZEN, install_head, keep_letters
+from ..models.judge_file import JudgeFile
 from ..predictions.features import feature_matrix
 from ..predictions.table import PROBABILITIES, predictions_table
 from ..predictions.tta import select_second_order
 from .battles import as_battle, as_battles
 from .both_orders import combine_orders
 from .compare import compare_answers
-from .forward import activate_adapter
+from .forward import activate_adapter, letter_logits
+from .loading import load_parts
 from .predict import PredictionOptions, predict_order
 from .rank import Method, rank_candidates
 from .resume import Shards
@@ -99,52 +95,8 @@ class Judge:
             UserError: If the folder is not a judge, if base model, tokenizer or template are not those it learned
                 with, or if `share_base_with` has another base.
         """
-        adapter = resolve_adapter(adapter)
-        settings = JudgeFile.load(adapter)
-        if settings.prompt_version not in TEMPLATES:
-            raise UserError(
-                f"{adapter}: trained with prompt version {settings.prompt_version}, and this lmsys-trl has "
-                f"{' and '.join(TEMPLATES)}. Use the version of lmsys-trl that its judge.json names"
-            )
-        weights = weights_file(adapter)
-        trains_head = MODULE in (read_lora_config(adapter).modules_to_save or ())
-        if settings.head != FROZEN and not trains_head:
-            raise UserError(
-                f"{adapter}: judge.json says that its head was trained ({settings.head}), and its adapter has none. "
-                "The judge was changed: fetch it again"
-            )
-        tokenizer = load_tokenizer(str(adapter))
-        _refuse_other(f"the tokenizer in {adapter}", tokenizer_fingerprints(tokenizer), settings.tokenizer)
-        raise_problems(
-            [
-                f"{adapter}: judge.json says that token {letter['id']} is {letter['letter']!r}, and in its tokenizer "
-                f"it is {tokenizer.decode([letter['id']])!r}. The judge was changed: fetch it again"
-                for letter in settings.letters.values()
-                if letter["id"] >= len(tokenizer) or tokenizer.decode([letter["id"]]) != letter["letter"]
-            ]
-        )
-        base = find_base_of(settings.base_model, model_name_or_path, adapter)
-        _refuse_other(f"base model {base}", architecture(base), settings.base_model["architecture"])
-        if (base / "tokenizer.json").is_file():
-            own = load_tokenizer(str(base), pad_token=tokenizer.pad_token)
-            _refuse_other(f"the tokenizer of base model {base}", tokenizer_fingerprints(own), settings.tokenizer)
-        fingerprint = weights_fingerprint(base)
-        if fingerprint != settings.base_model["fingerprint"]:
-            warnings.warn(
-                f"{adapter} was trained on other weights: {settings.base_model['id']} with fingerprint "
-                f"{settings.base_model['fingerprint'][:12]}, and {base} has {fingerprint[:12]}",
-                stacklevel=2,
-            )
-        trained_with = settings.precision
-        if trained_with["attn_implementation"] == "eager":
-            trained_with = {**trained_with, "attn_implementation": None}
-        precision = {**trained_with, **(precision or {})}
-        identity = {
-            "adapter": file_fingerprint(weights),
-            "adapter_config": file_fingerprint(adapter / ADAPTER_CONFIG),
-            "base": fingerprint,
-            "precision": precision,
-        }
+        adapter, settings, tokenizer, base, identity = load_parts(adapter, model_name_or_path, precision)
+        precision = identity["precision"]
         if share_base_with is not None:
             if any(share_base_with.identity[key] != identity[key] for key in ("base", "precision")):
                 raise UserError(f"{adapter}: its base model or precision is not that of the judge to share with")
@@ -276,18 +228,31 @@ class Judge:
         predictions.attrs["judge"] = {**record, "calibrated": bool(calibrations)}
         return predictions
 
+    def letter_logits(
+        self, examples: list[np.ndarray], options: PredictionOptions, on_progress: Callable[[float], None]
+    ) -> torch.Tensor:
+        """The logits of the letters after each example: see [`letter_logits`]."""
+        return letter_logits(
+            self.model,
+            examples,
+            self.settings.token_ids,
+            self.tokenizer.pad_token_id,
+            self.precision["autocast"],
+            options.max_tokens_per_batch,
+            options.processes,
+            on_progress,
+        )
+
+    @property
+    def context_length(self) -> int | None:
+        """How many tokens the base model can read."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
     def _checked_length(self, max_length: int | None) -> int:
-        max_length = max_length or self.settings.inference_max_length
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        max_length, context = max_length or self.settings.inference_max_length, self.context_length
         if context is not None and max_length > context:
             raise UserError(
                 f"max_length: examples of {max_length} tokens are longer than the {context} that the base model can "
                 f"read. Give {context} or less"
             )
         return max_length
-
-
-def _refuse_other(what: str, found: dict, expected: dict) -> None:
-    keys = [key for key in expected if found.get(key) != expected[key]]
-    differences = [f"{key} {found.get(key)} instead of {expected[key]}" for key in keys]
-    raise_problems(differences, f"{what} is not the one that the judge was trained with:")

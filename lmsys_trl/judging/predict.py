@@ -16,7 +16,6 @@ from ..errors import UserError
 from ..predictions.tta import parse_tta
 from .battles import as_battle
 from .both_orders import battle_predictions, encode_for_prediction
-from .forward import letter_logits
 from .resume import Shards
 
 if TYPE_CHECKING:
@@ -110,16 +109,7 @@ def _predict_shard(
         advance(int(fraction * len(battles)) - done)
         done = int(fraction * len(battles))
 
-    logits = letter_logits(
-        judge.model,
-        inputs,
-        judge.settings.token_ids,
-        judge.tokenizer.pad_token_id,
-        judge.precision["autocast"],
-        options.max_tokens_per_batch,
-        options.processes,
-        on_progress,
-    )
+    logits = judge.letter_logits(inputs, options, on_progress)
     table = battle_predictions(battles, order, logits / judge.settings.temperature, owners)
     return table.assign(num_tokens=np.bincount(owners, [len(ids) for ids in inputs]).astype(int))
 

@@ -24,7 +24,7 @@ JUDGE_FILE = "judge.json"
 # All that is pushed: no pickles, no checkpoints.
 ADAPTER_FILES = (
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, JUDGE_FILE, "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
-    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.json", "merges.txt",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.json", "merges.txt", "probes.json",
 )  # fmt: skip
 DOWNLOADED = (*ADAPTER_FILES, PICKLED_WEIGHTS)
 

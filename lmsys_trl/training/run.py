@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from peft import LoraConfig, PeftModel
@@ -15,6 +16,7 @@ from trl import ModelConfig, get_peft_config
 
 from ..artifacts import file_fingerprint, provenance, strip_local_paths
 from ..data.dataset import REMOVED_FILE, dataset_info, removed_ids
+from ..data.synthetic import make_battles
 from ..encoding.dataset import encode_dataset
 from ..errors import UserError, raise_problems
 from ..models.adapter import lora_differences
@@ -23,6 +25,7 @@ from ..models.base import hub_id, load_base, remember_base, weights_fingerprint
 from ..models.head import FROZEN, MODULE, install_head
 from ..models.judge_file import JudgeFile
 from ..models.precision import quantization_of
+from ..models.probes import NUM_PROBES, Probes, save_probes
 from ..options import JudgeConfig
 from ..predictions.features import save_features
 from ..terminal import logger
@@ -263,3 +266,15 @@ def log_validation_loss(trainer: JudgeTrainer) -> None:
     metrics = trainer.predict(trainer.eval_dataset, metric_key_prefix="validation").metrics
     logger.info("validation: log loss %.4f, accuracy %.1f%% on %d battles", metrics["validation_log_loss"],
                 100 * metrics["validation_accuracy"], len(trainer.eval_dataset))  # fmt: skip
+
+
+def write_probes(trainer: JudgeTrainer, tokenizer: PreTrainedTokenizerBase, judge_file: JudgeFile) -> None:
+    """Write what the judge says of a few synthetic battles, so that another engine's values can be compared."""
+    battles = Dataset.from_list(make_battles(NUM_PROBES, seed="probes"))
+    version = judge_file.prompt_version
+    examples = encode_dataset(battles, tokenizer, judge_file.max_length, prompt_version=version)
+    trainer.args.per_device_eval_batch_size = 1  # which keeps their order
+    logits = torch.tensor(trainer.predict(examples).predictions, dtype=torch.float64)
+    if PartialState().is_main_process:
+        prompts = [ids[:-2] for ids in examples["input_ids"]]  # without letter and end token
+        save_probes(Path(trainer.args.output_dir), Probes(prompts, logits.softmax(-1).tolist()))
