@@ -53,7 +53,9 @@ def conclusion(figures: dict, show: Callable[[str], str]) -> str:
         fraction = judge["known_probabilities"]["fraction_of_achievable_gain"]["value"]
         sentences.append(f"It achieves {fraction:.0%} of the gain over guessing that the known probabilities allow.")
     if figures["num_groups"] < MIN_GROUPS:
-        sentences.append(f"These battles have only {figures['num_groups']} different prompts: the intervals say little.")
+        sentences.append(
+            f"These battles have only {figures['num_groups']} different prompts: the intervals say little."
+        )
     return " ".join(sentences)
 
 

@@ -169,7 +169,7 @@ def code_span(text: str) -> str:
     Any text as code in one line of Markdown, in which no markup, mention, link or formula counts. A bar, which would
     end the cell of a table even in code, becomes a broken one.
     """
-    line = " ".join(text.split()).replace("|", "¦")
+    line = " ".join(text.split()).replace("|", "¦") or " "
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line}{fence}"
 
