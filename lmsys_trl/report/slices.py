@@ -41,7 +41,7 @@ def battle_attributes(
     table["length"] = _ranges(num_tokens)
     if complete_lengths is not None:
         dropped = 1 - num_tokens / complete_lengths
-        table["truncation"] = np.select([dropped <= limit for limit in TRUNCATED], list(TRUNCATED.values()))
+        table["truncation"] = np.asarray(pd.cut(dropped, [-np.inf, *TRUNCATED], labels=list(TRUNCATED.values())))
     if "turns" in votes:
         turns = {1: "1 turn", 2: "2 turns", 3: "3 turns"}
         table["turns"] = votes["turns"].map(turns).fillna("4 turns or more").to_numpy()
@@ -59,9 +59,10 @@ def _ranges(lengths: np.ndarray) -> np.ndarray:
     """The quarter of the lengths that each is in, as `60 to 90 tokens`."""
     edges = np.unique(np.quantile(lengths, (0.25, 0.5, 0.75), method="lower"))
     quarters = np.searchsorted(edges, lengths, side="left")
-    names = {
-        q: f"{lengths[quarters == q].min():,} to {lengths[quarters == q].max():,} tokens" for q in np.unique(quarters)
-    }
+    names = {}
+    for quarter in np.unique(quarters):
+        low, high = lengths[quarters == quarter].min(), lengths[quarters == quarter].max()
+        names[quarter] = f"{low:,} to {high:,} tokens" if low < high else f"{low:,} tokens"
     return np.array([names[q] for q in quarters], dtype=object)
 
 

@@ -49,7 +49,8 @@ def test_a_judge_against_guessing(difference, relation, size):
     assert conclusion(figures_with({("j", "class_prior"): difference}), str) == (
         f"On 1,200 battles j has a log loss of 1.000. It is {relation} than guessing by how frequent each vote is "
         f"(the class prior): its log loss is {size}. It was not compared with a logistic regression on style (length "
-        "and formatting), since no texts are known. How often its verdicts flip when the answers are swapped is not known."
+        "and formatting), since no texts are known. How often its verdicts flip when the answers are swapped is not "
+        "known."
     )
 
 

@@ -181,6 +181,21 @@ def test_slices():
     assert [row["accuracy"]["judge"]["value"] for row in slices[:2]] == [0, 1]
 
 
+def test_slices_are_named_for_people():
+    votes = votes_table(make_battles(5, seed="named"))
+    lengths = np.array([1200, 960, 900, 600, 588])
+    attributes = battle_attributes(votes, lengths, complete_lengths=np.full(5, 1200))
+    assert list(attributes["truncation"]) == [
+        "not truncated",
+        "truncated by up to a quarter",
+        "truncated by up to a quarter",
+        "truncated by a quarter to a half",
+        "truncated by more than half",
+    ]
+    assert list(attributes["length"]) == ["1,200 tokens", "960 tokens", "900 tokens", *["588 to 600 tokens"] * 2]
+    assert set(attributes["turns"]) <= {"1 turn", "2 turns", "3 turns", "4 turns or more"}
+
+
 def test_agreement_between_annotators():
     first, second, single = make_battles(200, seed="people")[:3]
     a, b = vote_for("model_a"), vote_for("model_b")
