@@ -83,7 +83,7 @@ def _comparison(difference: dict, other: str) -> str:
     if low is None:
         interval = ", and there are too few prompts for an interval"
     elif relation == RELATIONS[1]:
-        interval = f", with a 95% interval from {abs(low):.3f} lower to {high:.3f} higher, which includes 0"
+        interval = f" (95% interval {abs(low):.3f} lower to {high:.3f} higher)"
     else:
         near, far = sorted((abs(low), abs(high)))
         interval = f" (95% interval {near:.3f} to {far:.3f})"

@@ -88,10 +88,15 @@ def _judge_plots(
     if both.any():
         plots["Both orders"] = flips_plot(judge.orders["ab"][both], judge.orders["ba"][both])
     if ratings is not None:
-        plots["Ratings"] = ratings_plot(ratings["models"], name)
+        plots["Ratings"] = ratings_plot(_often_rated(ratings["models"]), name)
     if known is not None:
         plots["Known probabilities"] = known_plot(final, known)
     return plots
+
+
+def _often_rated(models: list[dict]) -> list[dict]:
+    """The models whose ratings are not folded away."""
+    return [row for row in models if row["num_battles"] >= FEW_BATTLES] or models
 
 
 def render_page(figures: dict, plots: dict[str, dict[str, bytes]], texts: dict[str, dict], record: dict) -> str:
@@ -122,6 +127,7 @@ def render_page(figures: dict, plots: dict[str, dict[str, bytes]], texts: dict[s
             for judge, images in plots.items()
         },
         texts=texts,
+        often_rated=_often_rated(figures["ratings"]["models"]) if figures["ratings"] else [],
         few_battles=FEW_BATTLES,
         details=json.dumps(record, indent=2),
     )

@@ -42,7 +42,7 @@ def confusion_matrix(probabilities: np.ndarray, votes: np.ndarray) -> bytes:
     counts = votes.T @ np.eye(3)[probabilities.argmax(axis=1)]
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
-    axes.imshow(counts, cmap="Blues")
+    axes.imshow(counts, cmap="Blues", vmin=0)
     for row in range(3):
         for column in range(3):
             dark = counts[row, column] > counts.max() / 2

@@ -35,12 +35,12 @@ def figures_with(differences, flip_rate=None, log_losses=None, num_groups=50):
         (
             figure(-0.01, -0.03, 0.02),
             "not shown to be better",
-            "0.010 lower, with a 95% interval from 0.030 lower to 0.020 higher, which includes 0",
+            "0.010 lower (95% interval 0.030 lower to 0.020 higher)",
         ),
         (
             figure(0.01, 0.0, 0.02),
             "not shown to be better",
-            "0.010 higher, with a 95% interval from 0.000 lower to 0.020 higher, which includes 0",
+            "0.010 higher (95% interval 0.000 lower to 0.020 higher)",
         ),
         (figure(-0.01), "not shown to be better", "0.010 lower, and there are too few prompts for an interval"),
     ],
@@ -87,6 +87,6 @@ def test_several_judges():
     figures["differences"].append({"judge": "b", "baseline": "a", "log_loss": figure(0.02, -0.01, 0.05)})
     text = conclusion(figures, lambda name: f"<{name}>")
     assert (
-        "It is not shown to be better than the next judge, <b>: its log loss is 0.020 lower, with a 95% interval from "
-        "0.050 lower to 0.010 higher, which includes 0." in text
+        "It is not shown to be better than the next judge, <b>: its log loss is 0.020 lower (95% interval 0.050 lower "
+        "to 0.010 higher)." in text
     )
