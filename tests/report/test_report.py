@@ -24,9 +24,10 @@ from lmsys_trl.predictions.table import (
     save_predictions,
     vote_columns,
 )
+from lmsys_trl.publish import push
 from lmsys_trl.report.bootstrap import GroupBootstrap
 from lmsys_trl.report.figures import report_figures, scores
-from lmsys_trl.report.page import code_span, render_markdown, render_page
+from lmsys_trl.report.page import REPORT_FILES, code_span, render_markdown, render_page
 from lmsys_trl.report.ratings import bradley_terry, model_ratings
 from lmsys_trl.report.slices import annotator_agreement, battle_attributes, slice_figures
 from lmsys_trl.report.votes import judge_predictions, read_predictions, votes_from_predictions, votes_table
@@ -421,6 +422,16 @@ def test_predictions_with_and_without_their_battles(tmp_path):
     linked = re.findall(r"^!\[.+\]\((plots/.+\.png)\)$", text, re.M)
     assert len(linked) == 3 and all((tmp_path / "two" / path).is_file() for path in linked)
     assert text.startswith("# Validation report\n\nOf 2 judges on 60 battles `b` has the lowest log loss, ")
+
+
+def test_files_of_others_are_not_replaced(tmp_path):
+    save_predictions(predict(make_battles(20, seed="others")), tmp_path / "a.parquet")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "report.md").write_text("of others")
+    output = recipe("validate.py", "--predictions", "a.parquet", "--output_dir", "docs", cwd=tmp_path, fails=True)
+    assert "docs is not a report, and its report.md would be replaced" in output
+    assert (tmp_path / "docs" / "report.md").read_text() == "of others"
+    assert {name.split("/")[0] for name in push.REPORT_FILES} == set(REPORT_FILES)  # all of a report is pushed
 
 
 def test_ratings_where_some_resamples_have_no_battle_of_known_models():
