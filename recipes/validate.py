@@ -5,8 +5,8 @@ Validate judges on votes: a report with scores, intervals, baselines, plots and 
     lmsys-trl validate --adapter runs/a runs/b --dataset_name data/battles --output_dir reports/both
     lmsys-trl validate --predictions a.parquet b.parquet --test_file labelled.csv --output_dir reports/both
 
-Writes report.html, metrics.json, predictions.parquet and plots/*.png. Started again with the same command, an
-interrupted run resumes after the last shard in OUTPUT_DIR/predictions.shards, with any number of processes.
+Writes report.html, report.md, metrics.json, predictions.parquet and plots/*.png. Started again with the same command,
+an interrupted run resumes after the last shard in OUTPUT_DIR/predictions.shards, with any number of processes.
 """
 
 from dataclasses import dataclass, field

@@ -12,7 +12,7 @@ from ..models.adapter import ADAPTER_CONFIG, ADAPTER_FILES, ADAPTER_WEIGHTS
 from ..models.judge_file import JudgeFile
 from .model_card import model_card
 
-REPORT_FILES = ("report.html", "metrics.json", "predictions.parquet", "plots/*.png")
+REPORT_FILES = ("report.html", "report.md", "metrics.json", "predictions.parquet", "plots/*.png")
 # What a push removes unless it replaces it: earlier files of a judge, and pickles. Files of others stay.
 REPLACED = (*ADAPTER_FILES, "README.md", "report/*", "*.bin", "*.pt", "*.pth", "*.pkl")
 

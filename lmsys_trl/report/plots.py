@@ -10,6 +10,7 @@ from .bootstrap import GroupBootstrap
 
 NAMES = ("A", "B", "tie")
 COLORS = ("tab:blue", "tab:orange", "tab:green")
+SIZE = (3.6, 3.4)  # in inches: four side by side fit a page, and are readable there
 NUM_LENGTH_BINS = 8  # with the same number of battles in each
 
 
@@ -18,7 +19,7 @@ def reliability_diagram(probabilities: np.ndarray, votes: np.ndarray) -> bytes:
     How often each class won where it was predicted with a probability of 0 to 10%, 10 to 20% and so on, and how many
     battles these are. Votes are fractions, of shape `(battles, 3)`.
     """
-    figure = Figure(figsize=(5, 5.6), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes, counts = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
     for i, (name, color) in enumerate(zip(NAMES, COLORS, strict=True)):
@@ -39,9 +40,9 @@ def reliability_diagram(probabilities: np.ndarray, votes: np.ndarray) -> bytes:
 def confusion_matrix(probabilities: np.ndarray, votes: np.ndarray) -> bytes:
     """Votes against verdicts (the most probable class), as numbers of battles."""
     counts = votes.T @ np.eye(3)[probabilities.argmax(axis=1)]
-    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
-    axes.imshow(counts, cmap="Blues")
+    axes.imshow(counts, cmap="Blues", vmin=0)
     for row in range(3):
         for column in range(3):
             dark = counts[row, column] > counts.max() / 2
@@ -58,7 +59,7 @@ def loss_by_length(losses: np.ndarray, num_tokens: np.ndarray, bootstrap: GroupB
     bins = np.unique(np.searchsorted(edges, num_tokens, side="left"), return_inverse=True)[1]
     figures = bootstrap.means(losses, bins)
     lengths = [np.median(num_tokens[bins == b]) for b in range(len(figures))]
-    figure = Figure(figsize=(5, 4), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     axes.axhline(losses.mean(), color="grey", linestyle=":", label="all battles")
     means = np.array([f["value"] for f in figures])
@@ -72,7 +73,7 @@ def flips_plot(as_given: np.ndarray, swapped: np.ndarray) -> bytes:
     """By how much A is more likely to win than B in both orders, with the verdicts that depend on the order in red."""
     flipped = flips(as_given, swapped)
     x, y = (probabilities[:, 0] - probabilities[:, 1] for probabilities in (as_given, swapped))
-    figure = Figure(figsize=(4.8, 4.8), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     axes.plot([-1, 1], [-1, 1], color="grey", linestyle=":")
     size = 12 if len(x) < 1000 else 4
@@ -87,7 +88,7 @@ def flips_plot(as_given: np.ndarray, swapped: np.ndarray) -> bytes:
 def ratings_plot(models: list[dict], judge: str) -> bytes:
     """The models' ratings by annotators and by the judge, with 95% intervals: the rows of [`model_ratings`]."""
     annotators, judged = [row["annotators"] for row in models], [row["judges"][judge] for row in models]
-    figure = Figure(figsize=(5, 1.4 + 0.34 * len(models)), layout="constrained")
+    figure = Figure(figsize=(4.4, 1.4 + 0.3 * len(models)), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(models))[::-1]
     for figures, offset, color, label in (
@@ -107,7 +108,7 @@ def ratings_plot(models: list[dict], judge: str) -> bytes:
         )
     axes.set(yticks=places, ylim=(-0.6, len(models) - 0.4), xlabel="Bradley-Terry rating")
     # A name with a $ is not a formula.
-    axes.set_yticklabels([row["model"][:30] for row in models], parse_math=False)
+    axes.set_yticklabels([row["model"][:30] for row in models], parse_math=False, fontsize="small")
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize="small")
     return png(figure)
@@ -115,7 +116,7 @@ def ratings_plot(models: list[dict], judge: str) -> bytes:
 
 def known_plot(probabilities: np.ndarray, known: np.ndarray) -> bytes:
     """Predictions against the probabilities that the votes were drawn from."""
-    figure = Figure(figsize=(4.8, 4.8), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
     size = 12 if len(known) < 1000 else 4
@@ -137,5 +138,5 @@ def _error_bars(figures: list[dict]) -> np.ndarray | None:
 def png(figure: Figure) -> bytes:
     """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    figure.savefig(buffer, format="png", dpi=180)
     return buffer.getvalue()

@@ -13,6 +13,12 @@ from .votes import JudgePredictions
 
 MIN_BATTLES = 10  # smaller slices are merged
 NUM_ERRORS = 8
+TRUNCATED = {  # the fraction of its tokens that an example lacks, at most
+    0: "not truncated",
+    0.25: "truncated by up to a quarter",
+    0.5: "truncated by a quarter to a half",
+    1: "truncated by more than half",
+}
 
 
 def battle_attributes(
@@ -31,30 +37,32 @@ def battle_attributes(
     """
     shares = votes[VOTE_COLUMNS].to_numpy()
     winner = np.array(["A wins", "B wins", "tie"], dtype=object)[shares.argmax(axis=1)]
-    table: dict[str, Any] = {"vote": np.where(shares.max(axis=1) == 1, winner, "divided")}
-    table["tokens"] = _ranges(num_tokens)
+    table: dict[str, Any] = {"vote": np.where(shares.max(axis=1) == 1, winner, "divided vote")}
+    table["length"] = _ranges(num_tokens)
     if complete_lengths is not None:
         dropped = 1 - num_tokens / complete_lengths
-        table["dropped tokens"] = np.select(
-            [dropped <= 0, dropped <= 0.25, dropped <= 0.5], ["none", "up to 25%", "25 to 50%"], "more than 50%"
-        )
+        table["truncation"] = np.asarray(pd.cut(dropped, [-np.inf, *TRUNCATED], labels=list(TRUNCATED.values())))
     if "turns" in votes:
-        table["turns"] = votes["turns"].map(lambda turns: str(turns) if turns < 4 else "4 or more").to_numpy()
-        table["answers"] = np.where(votes["identical"], "identical", "different")
+        turns = {1: "1 turn", 2: "2 turns", 3: "3 turns"}
+        table["turns"] = votes["turns"].map(turns).fillna("4 turns or more").to_numpy()
+        table["answers"] = np.where(votes["identical"], "identical answers", "different answers")
         table["source"] = votes["source"].to_numpy()
         table["language"] = votes["language"].to_numpy()
         pairs = zip(votes["model_a"], votes["model_b"], strict=True)
         # One name may be missing, which pandas makes NaN.
         known = (sorted(name for name in pair if isinstance(name, str) and name) for pair in pairs)
-        table["models"] = [" – ".join(pair) if len(pair) == 2 else None for pair in known]
+        table["pair of models"] = [" – ".join(pair) if len(pair) == 2 else None for pair in known]
     return pd.DataFrame(table, index=votes.index)
 
 
 def _ranges(lengths: np.ndarray) -> np.ndarray:
-    """The quarter of the lengths that each is in, as `from–to`."""
+    """The quarter of the lengths that each is in, as `60 to 90 tokens`."""
     edges = np.unique(np.quantile(lengths, (0.25, 0.5, 0.75), method="lower"))
     quarters = np.searchsorted(edges, lengths, side="left")
-    names = {q: f"{lengths[quarters == q].min()}–{lengths[quarters == q].max()}" for q in np.unique(quarters)}
+    names = {}
+    for quarter in np.unique(quarters):
+        low, high = lengths[quarters == quarter].min(), lengths[quarters == quarter].max()
+        names[quarter] = f"{low:,} to {high:,} tokens" if low < high else f"{low:,} tokens"
     return np.array([names[q] for q in quarters], dtype=object)
 
 
@@ -80,7 +88,7 @@ def slice_figures(
         counts = values.value_counts()
         few = counts.index[counts < MIN_BATTLES]
         if len(few) > 1:
-            values = values.mask(values.isin(few), f"{len(few)} others")
+            values = values.mask(values.isin(few), f"{len(few)} others, each with few battles")
         names = sorted(values.unique())
         if len(names) < 2:
             continue

@@ -4,20 +4,18 @@ MIN_GROUPS = 10
 ORDERS = {"ab": "order as given", "ba": "answers swapped", "mean": "mean of both orders"}
 
 
-def score_rows(figures: dict) -> dict[str, dict]:
-    """The rows of the table of scores: a title, and the scores of a judge in one order, a baseline and so on."""
-    rows = {}
+def score_rows(figures: dict) -> list[tuple[str, str, dict]]:
+    """The rows of the table of scores: the name of a judge or "", what is scored, and the scores."""
+    rows = []
     for name, judge in figures["judges"].items():
-        for order, scores in judge["orders"].items():
-            rows[f"{name}, {ORDERS[order]}"] = scores
+        rows += [(name, ORDERS[order], scores) for order, scores in judge["orders"].items()]
         if not judge["orders"]:
-            rows[name] = judge
+            rows.append((name, "as predicted", judge))
         calibrated = judge["cross_fitted_temperature"]
-        rows[f"{name}, cross-fitted temperature ({calibrated['temperature']:.2f})"] = calibrated
-    for name, scores in figures["baselines"].items():
-        rows[f"baseline: {name.replace('_', ' ')}"] = scores
+        rows.append((name, f"cross-fitted temperature ({calibrated['temperature']:.2f})", calibrated))
+    rows += [("", f"baseline: {name.replace('_', ' ')}", scores) for name, scores in figures["baselines"].items()]
     if "best_possible" in figures:
-        rows["best possible (the known probabilities)"] = figures["best_possible"]
+        rows.append(("", "best possible (the known probabilities)", figures["best_possible"]))
     return rows
 
 
@@ -29,7 +27,7 @@ def behind_baselines(figures: dict) -> list[str]:
 
 def format_summary(figures: dict) -> str:
     """The most important figures as a table and sentences."""
-    rows = score_rows(figures)
+    rows = {f"{name}, {title}" if name else title: scores for name, title, scores in score_rows(figures)}
     width = max(map(len, rows))
     lines = [f"{figures['num_battles']:,} battles".ljust(width) + "  log loss  accuracy  Brier score    ECE"]
     for name, scores in rows.items():

@@ -282,6 +282,7 @@ def report(tmp_path):
     (folder / "plots").mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "report.html").write_text("<p>a report</p>")
+    (folder / "report.md").write_text("a report")
     (folder / "predictions.parquet").write_bytes(b"parquet")
     (folder / "plots" / "reliability.png").write_bytes(b"png")
     (folder / "training_args.bin").write_bytes(b"a pickle")
@@ -296,7 +297,7 @@ def test_a_judge_with_its_report(hub, judge, report, tmp_path):
     assert hub.repos["owner/judge"].private
     files = content(hub)
     names = {"adapter_model.safetensors", "adapter_config.json", "judge.json", "README.md"}
-    in_report = {"metrics.json", "report.html", "predictions.parquet", "plots/reliability.png"}
+    in_report = {"metrics.json", "report.html", "report.md", "predictions.parquet", "plots/reliability.png"}
     assert set(files) == names | {f"report/{name}" for name in in_report}
     assert str(tmp_path).encode() not in b"".join(files.values())
     text = files["README.md"].decode()

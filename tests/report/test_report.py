@@ -1,6 +1,7 @@
 """Figures, intervals, ratings and the page, on simulated predictions."""
 
 import json
+import re
 from cProfile import Profile
 from html.parser import HTMLParser
 
@@ -23,13 +24,17 @@ from lmsys_trl.predictions.table import (
     save_predictions,
     vote_columns,
 )
+from lmsys_trl.publish import push
 from lmsys_trl.report.bootstrap import GroupBootstrap
 from lmsys_trl.report.figures import report_figures, scores
-from lmsys_trl.report.page import render_page
+from lmsys_trl.report.page import REPORT_FILES, code_span, render_markdown, render_page
 from lmsys_trl.report.ratings import bradley_terry, model_ratings
 from lmsys_trl.report.slices import annotator_agreement, battle_attributes, slice_figures
 from lmsys_trl.report.votes import judge_predictions, read_predictions, votes_from_predictions, votes_table
 
+PLOTS = (
+    "Reliability", "Votes and verdicts", "Log loss by length", "Both orders", "Ratings", "Known probabilities",
+)  # fmt: skip
 HOSTILE = (
     "</pre></article><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} <a href='javascript:alert(3)'>"
 )
@@ -171,10 +176,25 @@ def test_slices():
         ("turns", "2", 20),
         ("turns", "1", 30),
         ("models", "f", 30),
-        ("models", "5 others", 20),
+        ("models", "5 others, each with few battles", 20),
     ]
     assert slices[0]["log_loss"]["judge"]["value"] == pytest.approx(-np.log(0.2))
     assert [row["accuracy"]["judge"]["value"] for row in slices[:2]] == [0, 1]
+
+
+def test_slices_are_named_for_people():
+    votes = votes_table(make_battles(5, seed="named"))
+    lengths = np.array([1200, 960, 900, 600, 588])
+    attributes = battle_attributes(votes, lengths, complete_lengths=np.full(5, 1200))
+    assert list(attributes["truncation"]) == [
+        "not truncated",
+        "truncated by up to a quarter",
+        "truncated by up to a quarter",
+        "truncated by a quarter to a half",
+        "truncated by more than half",
+    ]
+    assert list(attributes["length"]) == ["1,200 tokens", "960 tokens", "900 tokens", *["588 to 600 tokens"] * 2]
+    assert set(attributes["turns"]) <= {"1 turn", "2 turns", "3 turns", "4 turns or more"}
 
 
 def test_agreement_between_annotators():
@@ -282,24 +302,83 @@ class Elements(HTMLParser):
 
 def test_hostile_texts_stay_text():
     battles = make_battles(30, seed="hostile")
-    pages = []
+    pages, markdown = [], []
     for text in ("harmless", HOSTILE):
         named = [
             {**b, "prompt": [text] * len(b["prompt"]), "response_a": [text] * len(b["prompt"])}
             | {"id": f"{i}{text}", "model_a": text, "model_b": ("m", "n")[i % 2], "source": (text, "s")[i % 2]}
             for i, b in enumerate(battles)
         ]
-        figures, _, _ = figures_of(named, {text: predict(named)})
-        figures["judges"][text]["num_battles_with_a_training_prompt"] = 3
+        figures, _, _ = figures_of(named, {text: predict(named), f"2{text}": predict(named, 1)})
+        for judge in figures["judges"].values():
+            judge["num_battles_with_a_training_prompt"] = 3
         record = {"battles": text, "baselines_fitted": text}
-        page = render_page(figures, {text: {text: b"png"}}, {battle["id"]: battle for battle in named}, record)
+        images = {name: dict.fromkeys(PLOTS, b"png") for name in figures["judges"]}
+        page = render_page(figures, images, {battle["id"]: battle for battle in named}, record)
         pages.append(Elements(page))
+        markdown.append(render_markdown(figures, {name: dict.fromkeys(PLOTS, "p.png") for name in images}, record))
     harmless, hostile = pages
     assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in harmless.elements]
-    assert {"script", "a", "iframe"}.isdisjoint(tag for tag, _ in hostile.elements)
+    assert {"script", "iframe"}.isdisjoint(tag for tag, _ in hostile.elements)
+    assert all(attributes["href"].startswith("#") for tag, attributes in hostile.elements if tag == "a")
     assert not any(name.startswith("on") for _, attributes in hostile.elements for name in attributes)
     assert sum(HOSTILE in text for text in hostile.texts) == sum("harmless" in text for text in harmless.texts) > 20
     assert any(attributes.get("content", "").startswith("default-src 'none'") for _, attributes in hostile.elements)
+
+    # In Markdown they are in code spans, so that the lines, cells and everything else are those of harmless names.
+    harmless, hostile = markdown
+    assert hostile.count("<script>") == harmless.count("harmless") > 20
+    for text in (
+        HOSTILE,
+        f"2{HOSTILE}",
+        *(f"{pair} – {HOSTILE}" for pair in "mn"),
+        *(f"{HOSTILE} – {pair}" for pair in "mn"),
+    ):
+        hostile = hostile.replace(code_span(text), f"`{text.replace(HOSTILE, 'harmless')}`")
+    assert hostile.count("|") == harmless.count("|") and "script" not in hostile and "javascript" not in hostile
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("runs/a_b", "`runs/a_b`"),
+        ("a`b``c", "``` a`b``c ```"),
+        ("one\n\n# two | three\\| four", "`one # two ¦ three\\¦ four`"),
+        (" \n", "` `"),
+    ],
+)
+def test_code_spans(text, expected):
+    assert code_span(text) == expected
+
+
+def test_the_page_begins_with_words_then_plots_then_tables():
+    battles = make_battles(60, seed="order")
+    known = np.array([battle["probabilities"] for battle in battles])
+    figures, _, _ = figures_of(battles, {"one": predict(battles), "two": predict(battles, 1, 2.0)}, known)
+    figures["agreement"] = {
+        "num_battles": 30,
+        "num_items": 12,
+        **dict.fromkeys(("annotators", "best_accuracy", "best_log_loss"), figures["judges"]["one"]["accuracy"]),
+        "judges": figures["judges"],
+    }
+    figures["attacks"] = {}
+    for number, row in enumerate(figures["ratings"]["models"]):
+        row["num_battles"] = 9 if number < 2 else 10
+    for judge in figures["judges"].values():
+        judge["num_battles_with_a_training_prompt"] = None
+    images = {name: dict.fromkeys(PLOTS, b"png") for name in figures["judges"]}
+    page = render_page(figures, images, {}, {"battles": None, "baselines_fitted": "fitted"})
+    anchors = [attributes["href"].removeprefix("#") for tag, attributes in Elements(page).elements if tag == "a"]
+    sections = [attributes["id"] for tag, attributes in Elements(page).elements if tag == "section"]
+    assert anchors == sections and len(set(sections)) == 11 and sections[:3] == ["plots", "scores", "differences"]
+    assert page.index('<p class="lead">') < page.index("<nav") < page.index("<img") < page.index("<table")
+    first = page[page.index('id="plots"') : page.index('id="scores"')]
+    assert first.count("<img") == 8 and first.count("<details open>") == first.count("<details>") == 1
+    folded = page[page.index("<summary>2 models with fewer than 10 battles") :].split("</details>")[0]
+    models = [row["model"] for row in figures["ratings"]["models"]]
+    assert [f"<td>{model}</td>" in folded for model in models] == [True, True] + [False] * (len(models) - 2)
+    # Every table can be scrolled on a phone.
+    assert page.count('<div class="wide"><table>') == page.count("<table>") > 8
 
 
 def test_ten_thousand_battles():
@@ -328,7 +407,7 @@ def test_predictions_with_and_without_their_battles(tmp_path):
     write_votes(tmp_path / "votes.csv", battles)
     recipe("validate.py", "--predictions", "a.parquet", "--output_dir", "alone", cwd=tmp_path)
     alone = json.loads((tmp_path / "alone" / "metrics.json").read_text())
-    assert alone["num_groups"] == 60 and {row["attribute"] for row in alone["slices"]} == {"vote", "tokens"}
+    assert alone["num_groups"] == 60 and {row["attribute"] for row in alone["slices"]} == {"vote", "length"}
     output = recipe(
         "validate.py", "--predictions", "a.parquet", "b.parquet", "--test_file", "votes.csv", "--output_dir", "two",
         cwd=tmp_path,
@@ -336,10 +415,23 @@ def test_predictions_with_and_without_their_battles(tmp_path):
     assert "a: verdicts that flip" in output and "b: verdicts" not in output
     two = json.loads((tmp_path / "two" / "metrics.json").read_text())
     assert two["judges"]["a"]["log_loss"]["value"] == pytest.approx(alone["judges"]["a"]["log_loss"]["value"])
-    assert two["ratings"]["models"] and {"turns", "models"} <= {row["attribute"] for row in two["slices"]}
+    assert two["ratings"]["models"] and {"turns", "pair of models"} <= {row["attribute"] for row in two["slices"]}
     assert set(pd.read_parquet(tmp_path / "two" / "predictions.parquet")["judge"]) == {"a", "b"}
-    page = (tmp_path / "two" / "report.html").read_text()
+    page, text = ((tmp_path / "two" / f"report.{suffix}").read_text() for suffix in ("html", "md"))
     assert page.count("data:image/png;base64,") == len(list((tmp_path / "two" / "plots").glob("*.png"))) == 9
+    linked = re.findall(r"^!\[.+\]\((plots/.+\.png)\)$", text, re.M)
+    assert len(linked) == 3 and all((tmp_path / "two" / path).is_file() for path in linked)
+    assert text.startswith("# Validation report\n\nOf 2 judges on 60 battles `b` has the lowest log loss, ")
+
+
+def test_files_of_others_are_not_replaced(tmp_path):
+    save_predictions(predict(make_battles(20, seed="others")), tmp_path / "a.parquet")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "report.md").write_text("of others")
+    output = recipe("validate.py", "--predictions", "a.parquet", "--output_dir", "docs", cwd=tmp_path, fails=True)
+    assert "docs is not a report, and its report.md would be replaced" in output
+    assert (tmp_path / "docs" / "report.md").read_text() == "of others"
+    assert {name.split("/")[0] for name in push.REPORT_FILES} == set(REPORT_FILES)  # all of a report is pushed
 
 
 def test_ratings_where_some_resamples_have_no_battle_of_known_models():

@@ -41,7 +41,7 @@ def test_one_process_or_two_make_the_same_report(project):
     output, one, predictions = validate(project, "one", "--adapter", "runs/judge")
     assert one["version"] == METRICS_VERSION and one["num_battles"] == 40 and list(one["judges"]) == ["runs/judge"]
     assert one["judges"]["runs/judge"]["num_battles_with_a_training_prompt"] is None  # no features beside this adapter
-    assert "dropped tokens" in {row["attribute"] for row in one["slices"]}
+    assert "truncation" in {row["attribute"] for row in one["slices"]}
     assert "runs/judge has a higher log loss than a baseline" in output and "Next:" not in output
     _, two, others = validate(project, "two", "--adapter", "runs/judge", launch=TWO)
     assert others[["id", "order"]].equals(predictions[["id", "order"]])
