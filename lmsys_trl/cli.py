@@ -23,7 +23,7 @@ from .errors import UserError
 from .help import recipe_docstring, render_help
 from .redaction import without_secrets
 
-LAUNCHED = ("sft", "predict", "out_of_fold", "pseudo_label", "ensemble", "validate")  # run by `accelerate launch`
+LAUNCHED = ("sft", "predict", "out_of_fold", "pseudo_label", "ensemble", "validate", "benchmark")  # run by `accelerate launch`
 GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 
 
