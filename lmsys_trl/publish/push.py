@@ -20,9 +20,7 @@ REPLACED = (
 )  # fmt: skip
 
 
-def push_judge(
-    adapter: Path, report: Path | None, repo_id: str, private: bool, benchmark: Path | None = None
-) -> str:
+def push_judge(adapter: Path, report: Path | None, repo_id: str, private: bool, benchmark: Path | None = None) -> str:
     """
     Push a finished judge in one commit: adapter, `judge.json`, tokenizer, report, and a card made of them.
 
@@ -60,7 +58,8 @@ def push_judge(
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"adapter {adapter}, report {report}, benchmark {benchmark}: one of them was changed, and no card can be "
-            f"made of it: {error!r}. Make the report again with lmsys-trl validate, the benchmark with lmsys-trl benchmark"
+            f"made of it: {error!r}. Make the report again with lmsys-trl validate, and the benchmark with lmsys-trl "
+            "benchmark"
         ) from error
     return push_adapter(files, repo_id, private, message)
 

@@ -84,7 +84,8 @@ def item_results(table: pd.DataFrame, orders: dict[str, np.ndarray]) -> pd.DataF
     Returns:
         `DataFrame`: For each item `subset` and `group`; `ab`, `ba` and `mean`: 1 if the right answer beats all others
         in this order, 0 if one beats it, 1 / n if it is one of n that are equally probable; `both`: 1 if it is
-        right in both orders; `flipped`: the fraction of its battles whose more probable answer changes with the order.
+        right in both orders, or in one and equal in the other, as JudgeBench counts; `flipped`: the fraction of its
+        battles whose more probable answer changes with the order.
     """
     sign = np.where(table["winner"] == WINNERS[1], -1, 1)
     margins = {order: sign * (p[:, 0] - p[:, 1]) for order, p in orders.items()}
@@ -95,7 +96,7 @@ def item_results(table: pd.DataFrame, orders: dict[str, np.ndarray]) -> pd.DataF
     for order, margin in margins.items():
         lost, equal = (np.bincount(numbers, mask) for mask in (margin < 0, margin == 0))
         items[order] = np.where(lost > 0, 0, 1 / (1 + equal))
-    return items.assign(both=((items["ab"] == 1) & (items["ba"] == 1)).astype(float))
+    return items.assign(both=(items["ab"] + items["ba"] > 1).astype(float))
 
 
 def vote_results(table: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:

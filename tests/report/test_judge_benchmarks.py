@@ -1,4 +1,4 @@
-"""Benchmarks of judges: what is read of each layout, scores computed by hand, and the command, by name and from files."""
+"""Benchmarks of judges: what is read of each layout, scores computed by hand, and the command."""
 
 import json
 
@@ -8,6 +8,7 @@ import pytest
 import yaml
 from helpers.hub_server import Blob, LoopbackHub, Repo
 from helpers.models import build_judge
+from helpers.recipe_server import REPOSITORY, RecipeServer
 from helpers.run import recipe
 from huggingface_hub import ModelCard, parse_eval_result_entries
 
@@ -108,9 +109,9 @@ def test_what_is_read_of_each_layout(folders):
         ("5", 5, "hep-go"),
     ]  # fmt: skip
     assert [row[:3] for row in found["rewardbench-2"]] == [(f"1-{k}", 1, "Math") for k in (1, 2, 3)]
-    for name in ("rewardbench", "rewardbench-2"):  # the chosen answer is A or B
-        assert {row[6] for row in found[name]} == {"model_a", "model_b"}
-        assert all((row[4] if row[6] == "model_a" else row[5]) == ["right"] for row in found[name])
+    chosen = [*found["rewardbench"], *found["rewardbench-2"]]  # is A or B
+    assert {row[6] for row in chosen} == {"model_a", "model_b"}
+    assert all((row[4] if row[6] == "model_a" else row[5]) == ["right"] for row in chosen)
     assert found["judgebench-gpt"] == [
         ("1", 1, "knowledge", ["q0"], ["a"], ["b"], "model_b"), ("2", 2, "reasoning", ["q1"], ["a"], ["b"], "model_a"),
         ("3", 3, "math", ["q2"], ["a"], ["b"], "model_b"), ("4", 4, "coding", ["q3"], ["a"], ["b"], "model_a"),
@@ -132,8 +133,8 @@ def test_what_is_read_of_each_layout(folders):
     }
     groups = {battle["group"] for battle in read["ppe"][0]}
     assert len(groups) == 1 and len({battle["group"] for battle in read["rewardbench"][0]}) == 5
-    csv = write(folders / "rb2.csv", [{**row, "chosen": json.dumps(row["chosen"]), "rejected": json.dumps(row["rejected"])}
-                                      for row in ROWS["rewardbench-2"]])  # fmt: skip
+    rows = [row | {key: json.dumps(row[key]) for key in ("chosen", "rejected")} for row in ROWS["rewardbench-2"]]
+    csv = write(folders / "x.csv", rows)
     assert load_benchmark("rewardbench-2", str(csv))[0] == read["rewardbench-2"][0]
 
 
@@ -226,11 +227,13 @@ def test_reward_bench_2_is_right_if_all_three_are_beaten(folders):
 def test_judge_bench_counts_what_is_right_in_both_orders(folders):
     battles, _ = load_benchmark("judgebench-gpt", str(folders / "judgebench-gpt"))
     # A tie's probability is split evenly: 0.3 against 0.2 is a choice, whatever the tie has.
-    predictions = predictions_of(battles, [(0.3, 0.3), (0.4, 0.1), (0.3, 0.3), (0.1, 0.1)], tie=0.5)
+    predictions = predictions_of(battles, [(0.3, 0.3), (0.4, 0.05), (0.3, 0.3), (0.1, 0.1)], tie=0.5)
     figures = benchmark_figures("judgebench-gpt", battles, predictions)
     assert figures["score"]["value"] == figures["consistent_accuracy"]["value"] == 0.5
     assert values(figures, "accuracy") == {"ab": 0.75, "ba": 0.5, "mean": 0.5}
     assert figures["flip_rate"]["value"] == 0.25
+    half = benchmark_figures("judgebench-gpt", battles, predictions_of(battles, [(0.9, 0.5), (0.5, 0.1)] * 2))
+    assert half["score"]["value"] == 0.5  # right in one order and equal in the other, as JudgeBench's own code counts
     by_subset = {row["subset"]: (row["value"], row["num_items"]) for row in figures["subsets"]}
     assert by_subset == {"knowledge": (1, 1), "reasoning": (0, 1), "math": (1, 1), "coding": (0, 1)}
 
@@ -310,9 +313,16 @@ def test_by_name_from_the_hub_and_to_it(project, base):
             hub.objects |= {blob.sha256: blob} if blob.lfs else {}
             hub.repos[dataset] = Repo(dataset, private=False)
             hub.repos[dataset].add({FILES[name]: blob, "data/gpt4_pair-0.jsonl": Blob(b"?", lfs=False)}, "First")
-        environment = hub.environment(project / "home")
+        server = RecipeServer(project, **hub.environment(project / "home"))
+
+        def run(verb, *words):
+            status, output = server.run_script(REPOSITORY / "recipes" / f"{verb}.py", words, project)
+            assert status == 0, output
+            return output
+
         names = ["rewardbench", "rewardbench-2", "judgebench-gpt", "mt-bench"]
-        output = benchmark(project, base, "out", "--benchmark", *names, **environment)
+        output = run("benchmark", "--adapter", "runs/judge", "--model_name_or_path", str(base), "--output_dir", "out",
+                     "--benchmark", *names)  # fmt: skip
         assert "rewardbench-2: 3 battles, 1 rows left out: of the subset Ties" in output
         assert "RewardBench  " in output and "subset alpacaeval-easy" in output and "split evenly" in output
         assert "published: GPT-4o, score" in output and "86.7%" in output
@@ -342,19 +352,22 @@ def test_by_name_from_the_hub_and_to_it(project, base):
 
         # The judge goes to the Hub with its results; without them they are removed, and files of others stay.
         push = ["--adapter", "runs/judge", "--hub_model_id", "owner/judge"]
-        recipe("push.py", *push, "--benchmark", "out", cwd=project, **environment)
+        run("push", *push, "--benchmark", "out")
         repo = hub.repos["owner/judge"]
         files = repo.branches["main"].files
-        assert {"benchmark/benchmark.json", "benchmark/benchmark.md", ".eval_results/lmsys-trl-rewardbench.yaml"} <= set(files)
+        pushed = {"benchmark/benchmark.json", "benchmark/benchmark.md", ".eval_results/lmsys-trl-rewardbench.yaml"}
+        assert pushed <= set(files)
         card = files["README.md"].data.decode()
         assert "## Benchmarks" in card and "### RewardBench 2" in card and "| section Chat | 1 |" not in card
         assert "[2025-07-02](https://github.com/SkyworkAI/Skywork-Reward-V2)" in card and "## Limits" in card
         found = {result.dataset_name: result for result in ModelCard(card).data.eval_results}
         assert found["RewardBench"].dataset_split == "filtered" and found["RewardBench"].dataset_revision == revision
         repo.add({**files, ".eval_results/theirs.yaml": files["README.md"]}, "Others")
-        recipe("push.py", *push, cwd=project, **environment)
+        run("push", *push)
         left = set(repo.branches["main"].files)
-        assert ".eval_results/theirs.yaml" in left and not {path for path in left if "lmsys-trl-" in path or "benchmark" in path}
+        assert ".eval_results/theirs.yaml" in left
+        assert not {path for path in left if path.startswith(("benchmark/", ".eval_results/lmsys-trl"))}
+        server.stop()
         assert b"## Benchmarks" not in repo.branches["main"].files["README.md"].data
 
 
