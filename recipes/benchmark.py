@@ -91,9 +91,9 @@ def main():
         for figures in results.values():
             logger.info("\n%s", format_benchmark(figures))
         logger.info("%s\nThe results are in %s", FORCED_CHOICE, output_dir)
-        suggest_next(
-            "push", "--adapter", config.adapter, "--hub_model_id", "owner/name", "--benchmark", output_dir
-        )  # fmt: skip
+        if Path(config.adapter).is_dir():
+            names = ("--adapter", config.adapter, "--hub_model_id", "owner/name", "--benchmark", output_dir)
+            suggest_next("push", *names)
 
 
 if __name__ == "__main__":

@@ -259,8 +259,8 @@ def load_benchmark(name: str, path: str | None = None) -> tuple[list[dict], dict
         lines = [f"{reason}: {len(at)} rows, the first is {at[0]}" for reason, at in errors.items()]
         raise UserError(lines[:NUM_ERRORS_SHOWN] or ["there are no rows"], f"{source} is not {name}:")
     hashes = {file.name: file_fingerprint(file.path) for file in files}
-    found = {"path": strip_local_paths(source), "revision": None, **origin}
-    return battles, {**found, "sha256": hashes, "dropped": dict(dropped)}
+    origin = {"path": strip_local_paths(source), "revision": None, **origin}
+    return battles, {**origin, "sha256": hashes, "dropped": dict(dropped)}
 
 
 def _numbered(battles: list[dict], number: int, benchmark: Benchmark) -> list[dict]:

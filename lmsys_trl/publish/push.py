@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from jinja2 import TemplateError
+
 from ..artifacts import read_json
 from ..errors import UserError
 from ..hub import push_files
@@ -55,7 +57,7 @@ def push_judge(adapter: Path, report: Path | None, repo_id: str, private: bool, 
         message = f"A judge, validated on {metrics['num_battles']} battles" if metrics else "A judge"
     except UserError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, TemplateError) as error:
         raise UserError(
             f"adapter {adapter}, report {report}, benchmark {benchmark}: one of them was changed, and no card can be "
             f"made of it: {error!r}. Make the report again with lmsys-trl validate, and the benchmark with lmsys-trl "

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
+from ..artifacts import read_json
 from ..battle import WINNERS, winner_of
 from ..data.benchmarks import BENCHMARKS, Benchmark
 from ..errors import UserError
@@ -14,7 +14,7 @@ from .bootstrap import GroupBootstrap, figure
 from .summary import ORDERS as ORDER_NAMES
 
 BENCHMARK_VERSION = 1  # of benchmark.json
-PUBLISHED = Path(__file__).with_name("published.yaml")
+PUBLISHED = Path(__file__).with_name("published.json")
 SCORES = {  # what a benchmark's own score is, by `Benchmark.score`
     "sections": "mean of the sections' accuracies in the mean of both orders",
     "accuracy": "accuracy without ties, in the mean of both orders",
@@ -67,7 +67,7 @@ def benchmark_figures(name: str, battles: list[dict], predictions: pd.DataFrame)
     figures["subsets"] = [
         {"subset": subset, "num_items": len(rows), **_mean(rows)} for subset, rows in scored.groupby("subset")
     ]
-    figures["score"] = _mean(scored)
+    figures |= {"score": _mean(scored), "num_scored": len(scored)}
     if benchmark.sections:
         figures["score"], figures["sections"] = section_scores(scored, benchmark)
     return figures
@@ -158,7 +158,7 @@ def _mean(rows: pd.DataFrame) -> dict[str, float | None]:
 
 def published(name: str) -> list[dict]:
     """The published figures beside a benchmark's, if there are any: `system`, `value`, `what`, `source`, `date`."""
-    known = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8")).get(name, {"systems": {}})
+    known = read_json(PUBLISHED).get(name, {"systems": {}})
     systems = known.pop("systems")
     return [{"system": system, "value": value, **known} for system, value in systems.items()]
 
@@ -166,7 +166,7 @@ def published(name: str) -> list[dict]:
 def figure_rows(figures: dict) -> list[tuple[str, int, str]]:
     """The figures of a benchmark as rows of a table: what it is, of how many, and the figure in per cent."""
     num_items = figures["num_items"]
-    rows = [(f"score: {figures['score_name']}", num_items, figures["score"])]
+    rows = [(f"score: {figures['score_name']}", figures["num_scored"], figures["score"])]
     rows += [(f"accuracy, {ORDER_NAMES[order]}", num_items, value) for order, value in figures["accuracy"].items()]
     rows += [("accuracy, right in both orders", num_items, figures["consistent_accuracy"])]
     rows += [("flips when the answers are swapped", num_items, figures["flip_rate"])]

@@ -91,6 +91,7 @@ def _damage_folders(folder: Path) -> None:
         ("judge", "judge-features", "baseline_features.parquet", b"PAR1"),
         ("judge", "judge-report", "metrics.json", b"[]"),
         ("judge", "judge-benchmark", "benchmark.json", b'{"version": 1, "benchmarks": {"ppe": {}}}'),
+        ("judge", "judge-name", "benchmark.json", b'{"version": 1, "benchmarks": [7]}'),
         ("models/tiny", "base-config", "config.json", b"{"),
         ("models/tiny", "base-type", "config.json", b'{"model_type": "none"}'),
         ("models/tiny", "base-list", "config.json", b"[]"),
@@ -213,6 +214,7 @@ push --hub_model_id a/b --adapter judge --report judge-report
 push --hub_model_id a/b --adapter judge --report missing
 push --hub_model_id a/b --adapter judge --benchmark missing
 push --hub_model_id a/b --adapter judge --benchmark judge-benchmark
+push --hub_model_id a/b --adapter judge --benchmark judge-name
 sft SFT BASE --output_dir out --dataset_name data-split
 sft SFT BASE --output_dir out --dataset_name missing
 sft SFT BASE --output_dir out --teacher_files good.parquet --dataset_name data-removed
