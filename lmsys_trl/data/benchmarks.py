@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from ..artifacts import file_fingerprint, strip_local_paths
 from ..battle import WINNERS, prompt_group, replace_surrogates, swap_battle, vote_for, winner_of
 from ..errors import UserError
-from .columns import Reading, RowError, cells_at, shorten
+from .columns import DroppedRow, Reading, RowError, cells_at, shorten
 from .downloads import download
 from .files import find_files, read_rows
 from .formats import FORMATS
@@ -17,15 +17,6 @@ from .rows import ballots, digest, to_battle
 
 NUM_ERRORS_SHOWN = 5
 KEPT = ("id", "item", "subset", "group", "prompt", "response_a", "response_b", "vote")
-
-
-class Dropped(NamedTuple):
-    """Why a row is not part of the benchmark's score."""
-
-    reason: str
-
-
-Read = Callable[[dict], list[dict] | Dropped]  # a row -> its battles, with `subset`
 
 
 @dataclass(frozen=True)
@@ -39,7 +30,8 @@ class Benchmark:
         split (`str`): The split that is used.
         file (`str`): The pattern of that split's files.
         columns (`tuple[str]`): The columns that are read.
-        read (`Callable`): Row -> battles. Several battles are one item, which is right if all of them are.
+        read (`Callable`): Row -> battles with `subset`. Several are one item, which is right if all of them are. A row
+            that is no part of the score is a [`DroppedRow`].
         score (`str`): What its own score is: the mean over `sections` of the accuracy in the mean of both orders
             ("sections"), that accuracy ("accuracy"), the accuracy in both orders at once ("consistent"), or the
             agreement of verdicts with votes where neither is a tie ("agreement").
@@ -52,7 +44,7 @@ class Benchmark:
     split: str
     file: str
     columns: tuple[str, ...]
-    read: Read
+    read: Callable[[dict], list[dict]]
     score: Literal["sections", "accuracy", "consistent", "agreement"]
     sections: Mapping[str, Mapping[str, float]]
     caveat: str = ""
@@ -109,10 +101,10 @@ def _reward_bench(row: dict) -> list[dict]:
     return [_pair(_text(row, "prompt"), _text(row, "chosen"), _text(row, "rejected"), "model_a", subset)]
 
 
-def _reward_bench_2(row: dict) -> list[dict] | Dropped:
+def _reward_bench_2(row: dict) -> list[dict]:
     """The chosen answer against each of the rejected ones."""
     if row["subset"] == "Ties":
-        return Dropped("of the subset Ties, which needs a score for each answer")
+        raise DroppedRow("of the subset Ties, which needs a score for each answer")
     subset = _known(_text(row, "subset"), REWARD_BENCH_2)
     answers = [*cells_at(row, "chosen.*"), *cells_at(row, "rejected.*")]
     if len(answers) != 4 or not all(isinstance(answer, str) for answer in answers):
@@ -138,9 +130,9 @@ def _ppe(row: dict) -> list[dict]:
     return [_pair(_text(row, "prompt"), _text(row, "response_1"), _text(row, "response_2"), winner, subset)]
 
 
-def _mt_bench(row: dict) -> list[dict] | Dropped:
+def _mt_bench(row: dict) -> list[dict]:
     if not str(row["judge"]).startswith("expert"):  # as in compute_agreement.py of FastChat
-        return Dropped("a vote of the authors")
+        raise DroppedRow("a vote of the authors")
     return [{**_in_format(row, "mt_bench"), "subset": f"turn {row['turn']}"}]
 
 
@@ -246,15 +238,15 @@ def load_benchmark(name: str, path: str | None = None) -> tuple[list[dict], dict
             try:
                 if problem is not None:
                     raise RowError(problem)
-                found = benchmark.read(row)
-            except (RowError, KeyError) as error:
-                reason = str(error) if isinstance(error, RowError) else f"column {error.args[0]}: missing"
-                errors.setdefault(reason, []).append(number)
-                continue
-            if isinstance(found, Dropped):
-                dropped[found.reason] += 1
-                continue
-            battles += _numbered(found, number, benchmark)
+                battles += _numbered(benchmark.read(row), number, benchmark)
+            except DroppedRow as error:
+                dropped[error.reason] += 1
+            except RowError as error:
+                errors.setdefault(str(error), []).append(number)
+            except KeyError as error:
+                errors.setdefault(f"column {error.args[0]}: missing", []).append(number)
+            except Exception as error:  # whatever is in a row
+                errors.setdefault(f"cannot be read: {type(error).__name__}", []).append(number)
     if errors or not battles:
         lines = [f"{reason}: {len(at)} rows, the first is {at[0]}" for reason, at in errors.items()]
         raise UserError(lines[:NUM_ERRORS_SHOWN] or ["there are no rows"], f"{source} is not {name}:")
