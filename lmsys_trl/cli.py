@@ -23,7 +23,8 @@ from .errors import UserError
 from .help import recipe_docstring, render_help
 from .redaction import without_secrets
 
-LAUNCHED = ("sft", "predict", "out_of_fold", "pseudo_label", "ensemble", "validate")  # run by `accelerate launch`
+# Run by `accelerate launch`.
+LAUNCHED = ("sft", "predict", "out_of_fold", "pseudo_label", "ensemble", "validate", "benchmark")
 GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 
 

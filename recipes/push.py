@@ -20,6 +20,10 @@ class PushConfig:
     report: str | None = field(
         default=None, metadata={"help": "The output folder of validate (default: ADAPTER/report if there is one)."}
     )
+    benchmark: str | None = field(
+        default=None,
+        metadata={"help": "The output folder of benchmark (default: ADAPTER/benchmark if there is one)."},
+    )
     hub_private_repo: bool = field(default=True, metadata={"help": "Whether the repository is for its owner only."})
 
 
@@ -38,7 +42,15 @@ def main():
     has_report = config.report is not None or report.is_dir()
     if not has_report:
         logger.info("%s has no report: the card says that there are no results.", adapter)
-    url = push_judge(adapter, report if has_report else None, config.hub_model_id, config.hub_private_repo)
+    benchmark = Path(config.benchmark) if config.benchmark else adapter / "benchmark"
+    has_benchmark = config.benchmark is not None or benchmark.is_dir()
+    url = push_judge(
+        adapter,
+        report if has_report else None,
+        config.hub_model_id,
+        config.hub_private_repo,
+        benchmark if has_benchmark else None,
+    )
     logger.info("Pushed: %s", url)
     suggest_next("predict", "--adapter", config.hub_model_id, "--test_file", "test.csv",
                  "--output_file", "submission.csv")  # fmt: skip

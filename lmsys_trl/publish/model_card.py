@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from ..errors import UserError
 from ..models.judge_file import JudgeFile
 from ..report import METRICS_VERSION
+from .benchmarks import eval_results, render_benchmarks
 from .templates import card_template
 
 TAGS = ["lora", "trl", "lmsys-trl", "llm-as-a-judge", "preference", "human-feedback", "pairwise-comparison"]
@@ -18,7 +19,9 @@ ADAPTER_SETTINGS = (
 )  # fmt: skip
 
 
-def model_card(judge: JudgeFile, adapter: dict, metrics: dict | None, repo_id: str) -> str:
+def model_card(
+    judge: JudgeFile, adapter: dict, metrics: dict | None, repo_id: str, benchmarks: dict[str, dict] | None = None
+) -> str:
     """
     Write the card of a finished judge.
 
@@ -27,6 +30,7 @@ def model_card(judge: JudgeFile, adapter: dict, metrics: dict | None, repo_id: s
         adapter (`dict`): The content of its `adapter_config.json`.
         metrics (`dict`, *optional*): The content of a report's `metrics.json`.
         repo_id (`str`): The repository of the card, `owner/name`.
+        benchmarks (`dict[str, dict]`, *optional*): The results of a `benchmark.json`.
 
     Returns:
         `str`: A README.md with the metadata that the Hub reads.
@@ -39,7 +43,7 @@ def model_card(judge: JudgeFile, adapter: dict, metrics: dict | None, repo_id: s
         settings["target_modules"] = " ".join(sorted(settings["target_modules"]))
     figures = None if metrics is None else _judge_figures(metrics)
     return card_template("model_card.md").render(
-        metadata=_metadata(judge, figures, metrics, repo_id),
+        metadata=_metadata(judge, figures, metrics, repo_id, benchmarks or {}),
         title=PurePosixPath(repo_id).name,
         repo_id=repo_id,
         judge=judge,
@@ -48,6 +52,7 @@ def model_card(judge: JudgeFile, adapter: dict, metrics: dict | None, repo_id: s
         base=judge.base_model["id"] or f"a {judge.base_model['architecture']['model_type']} model",
         dataset_name=judge.configuration.get("dataset_name"),
         results=None if metrics is None or figures is None else _results(figures, metrics),
+        benchmarks=render_benchmarks(benchmarks) if benchmarks else None,
         uniform=math.log(3),
         configuration=yaml.safe_dump(judge.configuration, sort_keys=False, allow_unicode=True),
         versions=", ".join(f"{package} {version}" for package, version in judge.versions.items()),
@@ -107,17 +112,19 @@ def _battles(metrics: dict) -> str:
     return configuration.get("test_file", "an unknown source")
 
 
-def _metadata(judge: JudgeFile, figures: dict | None, metrics: dict | None, repo_id: str) -> str:
+def _metadata(
+    judge: JudgeFile, figures: dict | None, metrics: dict | None, repo_id: str, benchmarks: dict[str, dict]
+) -> str:
     dataset = judge.votes.get("id")
-    results = None
+    results = eval_results(benchmarks)
     if figures is not None and metrics is not None:
-        results = [_eval_result(name, figures, metrics) for name in METRICS]
+        results = [*(_eval_result(name, figures, metrics) for name in METRICS), *results]
     return ModelCardData(
         base_model=judge.base_model["id"],
         datasets=[dataset] if dataset else None,
         library_name="peft",
         tags=TAGS,
-        eval_results=results,
+        eval_results=results or None,
         model_name=PurePosixPath(repo_id).name if results else None,
     ).to_yaml()
 

@@ -5,19 +5,24 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from jinja2 import TemplateError
+
 from ..artifacts import read_json
 from ..errors import UserError
 from ..hub import push_files
 from ..models.adapter import ADAPTER_CONFIG, ADAPTER_FILES, ADAPTER_WEIGHTS
 from ..models.judge_file import JudgeFile
+from .benchmarks import EVAL_RESULTS, read_benchmarks
 from .model_card import model_card
 
 REPORT_FILES = ("report.html", "report.md", "metrics.json", "predictions.parquet", "plots/*.png")
 # What a push removes unless it replaces it: earlier files of a judge, and pickles. Files of others stay.
-REPLACED = (*ADAPTER_FILES, "README.md", "report/*", "*.bin", "*.pt", "*.pth", "*.pkl")
+REPLACED = (
+    *ADAPTER_FILES, "README.md", "report/*", "benchmark/*", EVAL_RESULTS, "*.bin", "*.pt", "*.pth", "*.pkl",
+)  # fmt: skip
 
 
-def push_judge(adapter: Path, report: Path | None, repo_id: str, private: bool) -> str:
+def push_judge(adapter: Path, report: Path | None, repo_id: str, private: bool, benchmark: Path | None = None) -> str:
     """
     Push a finished judge in one commit: adapter, `judge.json`, tokenizer, report, and a card made of them.
 
@@ -27,6 +32,7 @@ def push_judge(adapter: Path, report: Path | None, repo_id: str, private: bool) 
             are no results.
         repo_id (`str`): `owner/name`.
         private (`bool`): Whether the repository is for its owner only.
+        benchmark (`Path`, *optional*): The output folder of `lmsys-trl benchmark`.
 
     Returns:
         `str`: The address of the commit.
@@ -41,15 +47,21 @@ def push_judge(adapter: Path, report: Path | None, repo_id: str, private: bool) 
         metrics = _read_metrics(report)
         paths = [path for pattern in REPORT_FILES for path in sorted(report.glob(pattern))]
         files |= {f"report/{path.relative_to(report).as_posix()}": path.read_bytes() for path in paths}
+    benchmarks: dict[str, dict] = {}
     try:
-        files["README.md"] = model_card(judge, json.loads(files[ADAPTER_CONFIG]), metrics, repo_id).encode()
+        if benchmark is not None:
+            benchmarks, benchmark_files = read_benchmarks(benchmark)
+            files |= benchmark_files
+        card = model_card(judge, json.loads(files[ADAPTER_CONFIG]), metrics, repo_id, benchmarks)
+        files["README.md"] = card.encode()
         message = f"A judge, validated on {metrics['num_battles']} battles" if metrics else "A judge"
     except UserError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, TemplateError) as error:
         raise UserError(
-            f"adapter {adapter}, report {report}: one of them was changed, and no card can be made of it: {error!r}. "
-            "Make the report again with lmsys-trl validate"
+            f"adapter {adapter}, report {report}, benchmark {benchmark}: one of them was changed, and no card can be "
+            f"made of it: {error!r}. Make the report again with lmsys-trl validate, and the benchmark with lmsys-trl "
+            "benchmark"
         ) from error
     return push_adapter(files, repo_id, private, message)
 

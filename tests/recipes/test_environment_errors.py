@@ -1,6 +1,7 @@
 """What is wrong with files, folders and disks is a message, for every verb: no traceback, and nothing is written."""
 
 import gzip
+import json
 import os
 import shutil
 from pathlib import Path
@@ -33,6 +34,8 @@ def project(base, tmp_path_factory):
     shutil.copytree(base, folder / "models" / "tiny")
     build_judge(base, folder / "judge")
     write_votes(folder / "votes.csv", make_battles(12))
+    pair = {"question": "q", "response_A": "a", "response_B": "b", "label": "A>B", "source": "livecodebench"}
+    (folder / "pairs.jsonl").write_text(json.dumps(pair))
     recipe("prepare.py", "--sources", "votes.csv", "--output_dir", "data", "--near_duplicates", "0", cwd=folder)
     battles = make_battles(12)
     labels = [battle["vote"].index(1) for battle in battles]
@@ -87,6 +90,8 @@ def _damage_folders(folder: Path) -> None:
         ("judge", "judge-no-tokenizer", "tokenizer.json", None),
         ("judge", "judge-features", "baseline_features.parquet", b"PAR1"),
         ("judge", "judge-report", "metrics.json", b"[]"),
+        ("judge", "judge-benchmark", "benchmark.json", b'{"version": 1, "benchmarks": {"ppe": {}}}'),
+        ("judge", "judge-name", "benchmark.json", b'{"version": 1, "benchmarks": [7]}'),
         ("models/tiny", "base-config", "config.json", b"{"),
         ("models/tiny", "base-type", "config.json", b'{"model_type": "none"}'),
         ("models/tiny", "base-list", "config.json", b"[]"),
@@ -112,6 +117,7 @@ SHORT = {
     "IMPORT": "--prompt_version lmsys-trl-v1 --letters A B C --max_length 600",
     "PREPARE": "--near_duplicates 0 --output_dir out --sources",
     "GOOD": "--predictions good.parquet",
+    "PAIRS": "--model_name_or_path models/tiny --benchmark judgebench-gpt",
 }
 # A verb and its words, of which the last one is what is wrong.
 SITUATIONS = """
@@ -187,6 +193,13 @@ validate VOTES --output_dir out --predictions damaged.parquet
 validate VOTES --output_dir out GOOD --known_probabilities missing.csv
 validate VOTES GOOD --output_dir a_file
 validate --output_dir out BASE --adapter judge --dataset_name data-split
+benchmark PAIRS --adapter judge --output_dir out --file empty.csv
+benchmark PAIRS --adapter judge --output_dir out --file damaged.parquet
+benchmark PAIRS --adapter judge --output_dir out --file good.parquet
+benchmark PAIRS --adapter judge --output_dir out --file deep.json
+benchmark PAIRS --adapter judge --output_dir out --file missing
+benchmark PAIRS --file pairs.jsonl --output_dir out --adapter judge-record
+benchmark PAIRS --file pairs.jsonl --adapter judge --output_dir a_file
 merge BASE --output_dir out --adapter judge-template
 merge BASE --output_dir out --adapter judge judge-short
 merge --output_dir out --adapter judge --model_name_or_path base-list
@@ -199,6 +212,9 @@ push --hub_model_id a/b --adapter judge-config
 push --hub_model_id a/b --adapter judge-list
 push --hub_model_id a/b --adapter judge --report judge-report
 push --hub_model_id a/b --adapter judge --report missing
+push --hub_model_id a/b --adapter judge --benchmark missing
+push --hub_model_id a/b --adapter judge --benchmark judge-benchmark
+push --hub_model_id a/b --adapter judge --benchmark judge-name
 sft SFT BASE --output_dir out --dataset_name data-split
 sft SFT BASE --output_dir out --dataset_name missing
 sft SFT BASE --output_dir out --teacher_files good.parquet --dataset_name data-removed
@@ -219,6 +235,7 @@ pseudo_label VOTES --adapter judge --min_confidence 0 --output_file out.jsonl
 calibrate GOOD --adapter judge
 prepare --near_duplicates 0 --sources votes.csv --output_dir out
 validate VOTES GOOD --output_dir out
+benchmark PAIRS --file pairs.jsonl --adapter judge --output_dir out
 merge BASE --adapter judge judge --output_dir out
 import BASE IMPORT --adapter judge --output_dir out
 sft SFT BASE --dataset_name data --output_dir out
