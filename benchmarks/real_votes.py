@@ -1,7 +1,9 @@
 """
 What does the judge of smollm2.yaml learn from real votes? Prepares three files of votes, trains a judge with each set
-of options, and predicts the held-out prompts and the first hundred battles of the competition in both orders. Prints
-tables with 95% intervals.
+of options, and predicts the held-out prompts and the first hundred battles of the competition in both orders. Then
+length and style correct each judge, cross-fitted. Prints tables with 95% intervals.
+
+Votes on the same item become one example with their fractions: the same expected loss for half of the tokens.
 
     python benchmarks/real_votes.py --assets DIR --output_dir runs/real --options max_length=512 max_steps=100 \\
         --variants swap=none "swap=paired battles_per_step=4 per_device_train_batch_size=1" --record
@@ -14,10 +16,17 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 from results import hide_paths, markdown_table, record
 
 from lmsys_trl.artifacts import strip_local_paths
 from lmsys_trl.config import parse_config
+from lmsys_trl.data.dataset import load_battles
+from lmsys_trl.predictions.calibration import WITH_STYLE, apply_calibration, cross_fitted
+from lmsys_trl.predictions.features import features_of
+from lmsys_trl.predictions.style import PENALTIES
+from lmsys_trl.predictions.table import PROBABILITIES, load_predictions, save_predictions, votes_and_groups
 from lmsys_trl.terminal import run_recipe
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -44,7 +53,7 @@ def main():
     sources = [data / f"{name}.csv" for name in SOURCES]
     run(
         "prepare.py", "--sources", *sources, "--validation_fraction", config.validation_fraction,
-        "--output_dir", output / "data",
+        "--duplicates", "soft", "--output_dir", output / "data",
     )  # fmt: skip
     arena = data / "arena_first100.csv"
     judges, minutes = {}, []
@@ -66,6 +75,7 @@ def main():
     ):
         run("validate.py", "--adapter", *adapters, *votes, "--output_dir", folder)
         blocks += show_judges(name, json.loads((folder / "metrics.json").read_text()), judges)
+    blocks += show_style(output, judges)
     if config.record:
         record("real_votes", *blocks)
 
@@ -105,6 +115,52 @@ def show_judges(name: str, figures: dict, titles: dict[str, str]) -> list[str]:
         ratings |= {title: [model["judges"][judge]["value"] for model in models] for judge, title in titles.items()}
         spans = [f"{max(values) - min(values):.0f} for {name}" for name, values in ratings.items()]
         blocks.append(f"Points between the best and the worst rating of {len(models)} models: {', '.join(spans)}.")
+    print("", *blocks, sep="\n\n", flush=True)
+    return blocks
+
+
+def show_style(output: Path, titles: dict[str, str]) -> list[str]:
+    """
+    Judges on the held-out prompts with length and style beside them, and what these say alone: fitted on four fifths
+    of the groups for the others, with the penalty in the middle of the range.
+    """
+    battles = list(load_battles(str(output / "data"))["validation"])
+    table = load_predictions(str(output / "held_out" / "predictions.parquet"))
+    of_judges = table["judge"] if "judge" in table else pd.Series(next(iter(titles)), table.index)
+    files, fit = [], WITH_STYLE[f"style_{PENALTIES[1]}"]
+    for number, judge in enumerate(titles):
+        rows = table[(of_judges == judge) & (table["order"] == "mean")].drop(columns="judge", errors="ignore")
+        features = features_of(battles, rows).loc[rows["id"]].to_numpy()
+        for name, probabilities in (
+            ("with_style", rows[PROBABILITIES]),
+            ("style_alone", np.full((len(rows), 3), 1 / 3)),
+        ):
+            if number and name == "style_alone":
+                continue
+            columns = np.hstack([np.asarray(probabilities), features])
+            fitted = cross_fitted(columns, *votes_and_groups(rows), fit, apply_calibration)
+            files.append(output / f"{name}{number}.parquet")
+            save_predictions(rows.assign(**dict(zip(PROBABILITIES, fitted.T, strict=True))), files[-1])
+    run(
+        "validate.py", "--predictions", output / "held_out" / "predictions.parquet", *files, "--dataset_name",
+        output / "data", "--output_dir", output / "with_style", "--overwrite",
+    )  # fmt: skip
+    figures = json.loads((output / "with_style" / "metrics.json").read_text())
+    rows = [
+        [name.rpartition("/")[2], interval(found["log_loss"]), interval(found["accuracy"])]
+        for name, found in (figures["judges"] | figures["baselines"]).items()
+    ]
+    differences = [
+        [
+            f"{found['judge'].rpartition('/')[2]} minus {found['baseline'].rpartition('/')[2]}",
+            interval(found["log_loss"]),
+        ]
+        for found in figures["differences"]
+    ]
+    blocks = [
+        markdown_table(["held-out prompts, both orders", "log loss", "accuracy"], rows),
+        markdown_table(["on the same battles", "log loss"], differences),
+    ]
     print("", *blocks, sep="\n\n", flush=True)
     return blocks
 
