@@ -96,7 +96,7 @@ def test_a_file_of_lines_is_resumed(project, lines):
     assert result.returncode == 0, result.stderr.decode()
     rows = [json.loads(line) for line in (project / "new.jsonl").read_text().splitlines()]
     assert [row["tags"][1] for row in rows] == list(range(8)) and rows[-1]["num_tokens"] == 7  # not predicted again
-    assert not shards.exists() and not LENGTH_COLUMNS[0] in rows[0]
+    assert not shards.exists() and LENGTH_COLUMNS[0] not in rows[0]
     assert run(project, data, *options).returncode == 0  # its own file is replaced
     (project / "foreign.jsonl").write_text('{"id": 1}\n')
     assert b"holds no predictions" in run(project, data, "--output_file", "foreign.jsonl").stderr
