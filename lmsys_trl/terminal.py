@@ -9,8 +9,10 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from .errors import UserError
 from .redaction import without_secrets
@@ -57,6 +59,20 @@ def set_up_logging() -> None:
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
+@contextmanager
+def reserve_stdout() -> Iterator[TextIO]:
+    """Standard output for a recipe's result alone: within, whatever else is printed there goes to standard error."""
+    sys.stdout.flush()
+    place = sys.__stdout__.fileno()  # type: ignore[union-attr]
+    with os.fdopen(os.dup(place), "w", encoding="utf-8") as stream:
+        os.dup2(2, place)
+        try:
+            yield stream
+        finally:
+            sys.stdout.flush()
+            os.dup2(stream.fileno(), place)
+
+
 class Terminated(BaseException):
     """SIGTERM."""
 
@@ -81,6 +97,8 @@ def run_recipe(main: Callable[[], None]) -> None:
     except Terminated:
         print(f"{name}: stopped by SIGTERM. {RESUME}", file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
+    except BrokenPipeError:  # ... | head
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         if (problem := _refused_by_system(error)) is None:
             raise

@@ -18,7 +18,8 @@ class BattlesConfig:
     """Which battles."""
 
     test_file: str | None = field(
-        default=None, metadata={"help": "A file of battles in any format that prepare reads."}
+        default=None,
+        metadata={"help": "A file of battles in any format that prepare reads; for predictions, -: JSONL from stdin."},
     )
     dataset_name: str | None = field(
         default=None,

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -43,6 +44,9 @@ class DataFile(NamedTuple):
     @property
     def suffix(self) -> str:
         return Path(self.name.lower().removesuffix(".gz")).suffix
+
+
+STANDARD_INPUT = DataFile(Path("standard input"))  # JSONL, a row as soon as its line is there
 
 
 def find_files(path: Path, pattern: str | None = None) -> list[DataFile]:
@@ -142,6 +146,10 @@ def _read(file: DataFile, max_size_gb: float) -> Iterator[Any]:
     readers = {
         ".csv": _read_csv, ".tsv": _read_csv, ".json": _read_json, ".jsonl": _read_jsonl, ".parquet": _read_parquet
     }  # fmt: skip
+    if file == STANDARD_INPUT:
+        with open(sys.stdin.fileno(), "rb", closefd=False) as lines:
+            yield from _read_jsonl(lines)
+        return
     size = file.path.stat().st_size
     with ExitStack() as stack:
         compressed = stack.enter_context(file.path.open("rb"))
@@ -190,17 +198,17 @@ def _read_csv(binary: IO[bytes]) -> Iterator[Any]:
 def _read_jsonl(binary: IO[bytes]) -> Iterator[Any]:
     columns = None
     text = io.TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline="\n")  # closes the file when it is gone
-    for line in text:
+    for number, line in enumerate(text, start=1):
         if not line.strip():
             continue
         try:
             row, problem = json.loads(line), None
         except RecursionError:
-            row, problem = {"line": line}, "not JSON: nested too deeply"
+            row, problem = {"line": line}, f"not JSON: line {number} is nested too deeply"
         except ValueError as error:
-            row, problem = {"line": line}, f"not JSON: {error}"
+            row, problem = {"line": line}, f"not JSON: line {number}, {getattr(error, 'msg', error)}"
         if not isinstance(row, dict):
-            row, problem = {"line": line}, "not a JSON object"
+            row, problem = {"line": line}, f"not a JSON object: line {number}"
         if columns is None:
             columns = list(row)
             yield columns

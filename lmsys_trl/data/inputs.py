@@ -1,17 +1,21 @@
 """Where a recipe's battles come from: a file in any format, or the validation split of a data set."""
 
+import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from datasets import Dataset
 
 from ..artifacts import file_fingerprint
 from ..errors import UserError
 from ..terminal import logger
-from .config import BattlesConfig
+from .config import OUR_COLUMNS, BattlesConfig
 from .dataset import data_fingerprint, load_battles
-from .sources import Ledger, read_battles, read_source
+from .schema import BATTLE_FEATURES
+from .sources import EXTRA, Ledger, read_battles, read_source
 from .text_store import write_arrow
 
 if TYPE_CHECKING:
@@ -27,7 +31,9 @@ def check_battles_config(config: BattlesConfig, required: bool = True) -> list[s
     return []
 
 
-def battles_to_predict(config: BattlesConfig, folder: Path, processes: "PartialState") -> Dataset:
+def battles_to_predict(
+    config: BattlesConfig, folder: Path, processes: "PartialState", with_extra: bool = False
+) -> Dataset:
     """
     The battles to predict, with votes or without, memory-mapped.
 
@@ -35,6 +41,7 @@ def battles_to_predict(config: BattlesConfig, folder: Path, processes: "PartialS
         config (`BattlesConfig`): Where they are.
         folder (`Path`): Where one process stores the battles of a file, for all.
         processes (`PartialState`): The processes that make this call together.
+        with_extra (`bool`): Give the battles of a file [`EXTRA`].
     """
     if config.test_file is None:
         return _validation_split(config)
@@ -43,11 +50,29 @@ def battles_to_predict(config: BattlesConfig, folder: Path, processes: "PartialS
         if processes.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             source, ledger = config.source(), Ledger()
-            num_battles = write_arrow(read_source(source, ledger, lenient=True, max_broken_fraction=0), stored)
+            battles = read_source(source, ledger, lenient=True, max_broken_fraction=0, with_extra=with_extra)
+            schema = BATTLE_FEATURES.arrow_schema
+            num_battles = write_arrow(
+                battles, stored, schema.append(pa.field(EXTRA, "string")) if with_extra else schema
+            )
             changes: Counter = ledger.changes[source.name]
             notes = "".join(f" ({count} {change})" for change, count in changes.items())
             logger.info("%s: %d battles%s", config.test_file, num_battles, notes)
     return Dataset.from_file(str(stored))
+
+
+def stream_battles(config: BattlesConfig) -> Iterator[dict]:
+    """The battles to predict, as they are read, with [`EXTRA`]. Broken rows are a [`UserError`] at the end."""
+    if config.test_file is None:
+        return iter(_validation_split(config))
+    return read_source(config.source(), Ledger(), lenient=True, max_broken_fraction=0, with_extra=True)
+
+
+def extra_fields(battle: dict) -> dict:
+    """What a battle's row has besides what is read, or its data set besides the columns that all have."""
+    if EXTRA in battle:
+        return json.loads(battle[EXTRA])
+    return {name: value for name, value in battle.items() if name not in OUR_COLUMNS}
 
 
 def all_battles(config: BattlesConfig) -> list[dict]:

@@ -12,7 +12,7 @@ from ..artifacts import file_fingerprint
 from ..errors import UserError
 from .columns import TURN_COLUMNS, BlankVote, DroppedRow, Reading, RowError
 from .downloads import download
-from .files import DataFile, find_files, read_rows
+from .files import STANDARD_INPUT, DataFile, find_files, read_rows
 from .formats import OWN_COLUMNS, Format, as_tuple, find_format, mapped_format
 from .rows import ballots, kept_text, read_id, to_battle
 from .source import Source
@@ -21,6 +21,7 @@ from .texts import lists_of_turns
 NUM_ERRORS_SHOWN = 5
 ANNOTATOR = "annotator"
 NUM_ROWS_SEEN = 100  # rows that decide the format of a file
+EXTRA = "fields that are not read"  # of a battle: those of its row, as JSON
 MAX_BROKEN_FRACTION = 0.1  # a source with more broken rows is probably in another format
 
 
@@ -55,7 +56,11 @@ class Ledger:
 
 
 def read_source(
-    source: Source, ledger: Ledger, lenient: bool = False, max_broken_fraction: float = MAX_BROKEN_FRACTION
+    source: Source,
+    ledger: Ledger,
+    lenient: bool = False,
+    max_broken_fraction: float = MAX_BROKEN_FRACTION,
+    with_extra: bool = False,
 ) -> Iterator[dict]:
     """
     Read the battles of a source, in its order. Broken rows go into the ledger.
@@ -63,8 +68,9 @@ def read_source(
     Args:
         source (`Source`): Where the votes are.
         ledger (`Ledger`): Records every row, change and removal.
-        lenient (`bool`): For prediction, see [`read_battles`].
+        lenient (`bool`): For prediction, see [`read_battles`]. The path `-` is then JSONL from standard input.
         max_broken_fraction (`float`): The fraction of broken rows above which the source is refused.
+        with_extra (`bool`): Give each battle [`EXTRA`].
 
     Yields:
         Rows of [`BATTLE_FEATURES`], with what [`to_battle`] adds, and `kept`: the cells of the columns to keep.
@@ -74,6 +80,8 @@ def read_source(
             or if votes are blank and `blank_winner` does not say what that means. One message counts all errors and
             shows the first few with row and column (row 1 is the first below the header).
     """
+    is_stdin = lenient and source.path == "-"
+    where = str(STANDARD_INPUT.path) if is_stdin else source.path
     path, origin = download(source.path, source.file)
     source.license = source.license or origin.pop("license", None)
     ledger.origins[source.name] = {"license": source.license, **origin, "sha256": {}}
@@ -82,8 +90,9 @@ def read_source(
     errors: dict[str, list[str]] = {}
     blank_rows: list[int] = []
     met: set[str] = set()
-    for file in find_files(path, source.file):
-        ledger.origins[source.name]["sha256"][file.name] = file_fingerprint(file.path)
+    for file in [STANDARD_INPUT] if is_stdin else find_files(path, source.file):
+        if not is_stdin:
+            ledger.origins[source.name]["sha256"][file.name] = file_fingerprint(file.path)
         fmt, reading, rows = _open(file, source, lenient)
         reading.changes = ledger.changes[source.name]
         ledger.unused[source.name] = reading.unused
@@ -96,6 +105,9 @@ def read_source(
                     raise RowError(reason, colon + details)
                 row_id = read_id(row, fmt)
                 battles = _row_battles(row, row_id, fmt, source, reading)
+                if with_extra:
+                    extra = _extra_fields(row, fmt.used())
+                    battles = [battle | {EXTRA: extra} for battle in battles]
                 for battle in battles if row_id is None else ():  # a hash of the texts, which may have several votes
                     num_made_ids[battle["id"]] += 1
                     battle["id"] += f"-{num_made_ids[battle['id']]}"
@@ -122,7 +134,7 @@ def read_source(
     num_rows = ledger.num_rows[source.name]
     if blank_rows and source.blank_winner != "drop":
         raise UserError(
-            f"{source.path}: {len(blank_rows)} of {num_rows} votes are blank, the first in row {blank_rows[0]}. One "
+            f"{where}: {len(blank_rows)} of {num_rows} votes are blank, the first in row {blank_rows[0]}. One "
             "circulating copy of chatbot_arena_conversations has blanks for 'tie (bothbad)'. Say what they mean with "
             "blank_winner: tie, or drop these rows with blank_winner: drop"
         )
@@ -134,9 +146,9 @@ def read_source(
         hint = (
             "" if max_broken_fraction else ". lmsys-trl prepare removes such rows and makes a data set of the others"
         )
-        raise UserError(shown, f"{source.path}: {num_errors} error{'s' * (num_errors > 1)} in {num_rows} rows{hint}:")
+        raise UserError(shown, f"{where}: {num_errors} error{'s' * (num_errors > 1)} in {num_rows} rows{hint}:")
     if not num_rows and not lenient:
-        raise UserError(f"{source.path}: has no rows")
+        raise UserError(f"{where}: has no rows")
 
 
 def read_sources(sources: Iterable[Source], ledger: Ledger) -> Iterator[dict]:
@@ -217,6 +229,12 @@ def _format_of(source: Source, columns: list[str], lenient: bool) -> Format:
     else:
         fmt = find_format(source.format, columns, lenient)
     return replace(fmt, votes=source.votes) if source.votes else fmt
+
+
+def _extra_fields(row: dict, used: set[str]) -> str:
+    """The fields of a row that are not read, as JSON; NaN, which JSON does not have, as null."""
+    fields = {name: value for name, value in row.items() if name not in used}
+    return json.dumps({name: None if value != value else value for name, value in fields.items()}, default=str)
 
 
 def _row_battles(row: dict, row_id: str | None, fmt: Format, source: Source, reading: Reading) -> list[dict]:

@@ -65,15 +65,15 @@ def encode_battle(
             the template.
     """
     (examples,) = encode_battles([battle], tokenizer, max_length, prompt_version)
-    return [{name: tokens.tolist() for name, tokens in example.items()} for example in examples]
+    return [{name: example[name].tolist() for name in ("input_ids", "labels")} for example in examples]
 
 
 def encode_battles(
     battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int, prompt_version: str = PROMPT_VERSION
 ) -> list[list[dict]]:
     """
-    The examples of each battle, as from [`encode_battle`], but with arrays. All texts are tokenized in one call, each
-    once.
+    The examples of each battle, as from [`encode_battle`], but with arrays, and with `lengths`, in the order of
+    [`LENGTH_COLUMNS`]. All texts are tokenized in one call, each once.
     """
     fixed = prompt_ids(tokenizer, prompt_version)
     room, end = _room(fixed, max_length), tokenizer.eos_token_id
@@ -92,7 +92,7 @@ def encode_battles(
             ids = np.concatenate([*parts, fixed.suffix, completion])
             labels = np.full_like(ids, IGNORED)
             labels[len(ids) - len(completion) :] = completion
-            examples.append({"input_ids": ids, "labels": labels})
+            examples.append({"input_ids": ids, "labels": labels, "lengths": _lengths(turns, fitted)})
         encoded.append(examples)
     return encoded
 
@@ -200,6 +200,13 @@ def _fit(turns: list[Turn], room: int, max_length: int) -> list[list[tuple[int, 
         )
     lengths = [(len(prompt), len(response_a), len(response_b)) for _, (prompt, response_a, response_b) in turns]
     return fit_turns(lengths, header_lengths, room)
+
+
+def _lengths(turns: list[Turn], fitted: list[tuple[int, Lengths]]) -> list[int]:
+    """Tokens of the prompts, and how many an example keeps; the same of both answers; and the turns not in it."""
+    total = np.sum([list(map(len, turns[k].texts)) for k, _ in fitted], axis=0)
+    kept = np.sum([lengths for _, lengths in fitted], axis=0)
+    return [*np.stack([total, kept], axis=1).ravel().tolist(), len(turns) - len(fitted)]
 
 
 def _beginning(text: str, offsets: list[tuple[int, int]], num_tokens: int) -> str:

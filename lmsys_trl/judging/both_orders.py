@@ -22,7 +22,7 @@ def encode_for_prediction(
     max_length: int,
     examples: str,
     prompt_version: str,
-) -> tuple[list[np.ndarray], list[int]]:
+) -> tuple[list[np.ndarray], list[int], list[list[int]]]:
     """
     The examples of battles, with the answers as given or swapped.
 
@@ -33,17 +33,19 @@ def encode_for_prediction(
         prompt_version (`str`): As for [`encode_battle`].
 
     Returns:
-        `tuple[list[ndarray], list[int]]`: The token ids of each example, and the index of its battle.
+        `tuple[list[ndarray], list[int], list[list[int]]]`: The token ids of each example, the index of its battle,
+        and [`LENGTH_COLUMNS`] of each battle's last example.
     """
     unlabelled = [{**(swap_battle(battle) if order == "ba" else battle), "vote": None} for battle in battles]
-    inputs, owners = [], []
+    inputs, owners, lengths = [], [], []
     for start in range(0, len(unlabelled), CHUNK):
         encoded = encode_battles(unlabelled[start : start + CHUNK], tokenizer, max_length, prompt_version)
         for owner, battle_examples in enumerate(encoded, start):
+            lengths.append(battle_examples[-1]["lengths"])
             for example in battle_examples if examples == "all" else battle_examples[-1:]:
                 inputs.append(example["input_ids"])
                 owners.append(owner)
-    return inputs, owners
+    return inputs, owners, lengths
 
 
 def battle_predictions(battles: list[dict], order: str, logits: torch.Tensor, owners: list[int]) -> pd.DataFrame:
@@ -71,6 +73,7 @@ def battle_predictions(battles: list[dict], order: str, logits: torch.Tensor, ow
     votes = [battle.get("vote") for battle in battles]
     columns = {
         "id": [battle["id"] for battle in battles],
+        **{name: [battle.get(name) for battle in battles] for name in ("model_a", "model_b")},
         "winner": [winner_of(vote) for vote in votes],
         **vote_columns(votes),
         "fold": [battle.get("fold") for battle in battles],

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..data.columns import TURN_COLUMNS
-from ..encoding.examples import example_spans
-from ..predictions.table import PROBABILITIES
+from ..predictions.table import LENGTH_COLUMNS, PROBABILITIES
 from .battles import as_battles
 
 if TYPE_CHECKING:
@@ -35,19 +34,20 @@ def compare_answers(judge: "Judge", prompt: "Texts", response_a: "Texts", respon
         UserError: If the numbers of turns differ, or a text is something else.
     """
     (battle,) = as_battles([{"id": "0", "prompt": prompt, "response_a": response_a, "response_b": response_b}])
-    table = judge.predict_dataset([battle], tta="swap").set_index("order")[PROBABILITIES]
+    predictions = judge.predict_dataset([battle], tta="swap", with_lengths=True).set_index("order")
+    table, lengths = predictions[PROBABILITIES], predictions.loc["ab", LENGTH_COLUMNS].astype(int).tolist()
     winners = table.idxmax(axis=1).str.removeprefix("winner_")
-    max_length = judge.settings.inference_max_length
-    *dropped, last = example_spans([battle], judge.tokenizer, max_length, judge.settings.prompt_version)[0]
+    *texts, turns_dropped = lengths
     return {
         **table.to_dict("index"),
         "verdict": winners["mean"],
         "flips": bool(winners["ab"] != winners["ba"]),
-        "turns_dropped": len({span.turn for spans in dropped for span in spans if span.turn is not None}),
+        "turns_dropped": turns_dropped,
+        # A turn that is truncated is the only one of its example, so the last one.
         "truncated": [
-            {"name": span.name, "turn": span.turn, "kept": span.kept}
-            for span in last
-            if span.name in TURN_COLUMNS and span.kept < span.total
+            {"name": name, "turn": len(battle["prompt"]), "kept": kept}
+            for name, total, kept in zip(TURN_COLUMNS, texts[::2], texts[1::2], strict=True)
+            if kept < total
         ],
     }
 

@@ -28,7 +28,7 @@ def estimate_cost(judge: "Judge", battles: list[dict], num_orders: int = 2) -> t
     """
     sample = [battles[place] for place in sample_by_hash([battle["id"] for battle in battles], NUM_MEASURED, "cost")]
     settings = judge.settings
-    inputs, _ = encode_for_prediction(
+    inputs, *_ = encode_for_prediction(
         sample, "ab", judge.tokenizer, settings.inference_max_length, "last", settings.prompt_version
     )
     lengths = np.array([len(ids) for ids in inputs])

@@ -88,8 +88,8 @@ class EngineJudge(Judge):
             )
 
 
-def check_engine_config(config: EngineConfig) -> list[str]:
-    """Problems with the options of an engine."""
+def check_engine_config(config: EngineConfig, num_processes: int = 1) -> list[str]:
+    """Problems with the options of an engine, in one process or several."""
     needed = {"vllm": ("engine_python",), "server": ("base_url", "served_model")}.get(config.engine, ())
     others = {
         "transformers": ("engine_python", "engine_options", "merged_model", "base_url", "served_model"),
@@ -98,6 +98,11 @@ def check_engine_config(config: EngineConfig) -> list[str]:
     }[config.engine]
     problems = [f"{name}: missing, which engine {config.engine} needs" for name in needed if not getattr(config, name)]
     problems += [f"{name}: is not for engine {config.engine}" for name in others if getattr(config, name)]
+    if num_processes > 1 and config.engine != "transformers":
+        problems.append(
+            f"engine: {config.engine} is asked by one process, and there are {num_processes}. Start one, and give "
+            "vLLM tensor_parallel_size or data_parallel_size"
+        )
     problems += [
         f"engine_options: expected name=value, such as tensor_parallel_size=2, found {option}"
         for option in config.engine_options

@@ -19,7 +19,7 @@ from ..models.base import load_base
 from ..models.head import FROZEN, install_head, keep_letters
 from ..models.judge_file import JudgeFile
 from ..predictions.features import feature_matrix
-from ..predictions.table import PROBABILITIES, predictions_table
+from ..predictions.table import LENGTH_COLUMNS, PROBABILITIES, predictions_table, warn_of_emptied
 from ..predictions.tta import select_second_order
 from .battles import as_battle, as_battles
 from .both_orders import combine_orders
@@ -171,7 +171,8 @@ class Judge:
         Returns:
             `DataFrame`: The columns of a predictions file, battles in the order given: `id`, `order` ("ab" as given,
             "ba" swapped, "mean" of both; always in terms of the battle as given), `winner_model_a`, `winner_model_b`,
-            `winner_tie`, `winner` (the vote), `num_tokens` of what was read in the order given, `fold`, and `group`.
+            `winner_tie`, `model_a`, `model_b`, `winner` (the vote), `num_tokens` of what was read in the order given,
+            `fold`, and `group`.
             With any `tta` except "none" each battle has a "mean", which is "ab" where there is no second order.
             `attrs["judge"]` says by whom.
 
@@ -211,6 +212,9 @@ class Judge:
         as_given = predict_order(self, battles, "ab", np.arange(len(battles)), shards, chosen)
         if as_given is None:
             return predictions_table([])
+        warn_of_emptied(as_given)
+        if not chosen.with_lengths:
+            as_given = as_given.drop(columns=LENGTH_COLUMNS, errors="ignore")
         if isinstance(chosen.tta, str):
             ids = as_given["id"].fillna("").to_numpy(dtype=str)
             probabilities, num_tokens = as_given[PROBABILITIES].to_numpy(), as_given["num_tokens"].to_numpy()

@@ -13,6 +13,7 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from ..errors import UserError
+from ..predictions.table import LENGTH_COLUMNS
 from ..predictions.tta import parse_tta
 from .battles import as_battle
 from .both_orders import battle_predictions, encode_for_prediction
@@ -39,6 +40,8 @@ class PredictionOptions:
         max_tokens_per_batch (`int`, *optional*): Tokens in a forward pass, with padding. Default: 4096; on a CPU 512,
             since it gains little from several examples at once and pays for their padding.
         calibrated (`bool`): Use the calibration in `judge.json`, if there is one.
+        with_lengths (`bool`): Add [`LENGTH_COLUMNS`]: how many tokens the texts of the last example had, how many of
+            them were read, and how many turns were not.
         folder (`Path`, *optional*): Where shards are saved as they come. The same call resumes after what is there,
             with any number of processes. Needs a `Dataset`.
         shard_size (`int`): Battles in a shard, for each process.
@@ -51,6 +54,7 @@ class PredictionOptions:
     max_length: int | None = None
     max_tokens_per_batch: int | None = None
     calibrated: bool = True
+    with_lengths: bool = False
     folder: Path | None = None
     shard_size: int = 512
     processes: PartialState | None = None
@@ -74,8 +78,8 @@ def predict_order(
     options: PredictionOptions,
 ) -> pd.DataFrame | None:
     """
-    Predictions in one order, by `place`, with `num_tokens`: those that are saved already, and the others shard by
-    shard. None where there are no places.
+    Predictions in one order, by `place`, with `num_tokens` and [`LENGTH_COLUMNS`]: those that are saved already, and
+    the others shard by shard. None where there are no places.
 
     Args:
         judge (`Judge`): With its adapter active.
@@ -99,7 +103,7 @@ def _predict_shard(
     judge: "Judge", battles: list[dict], order: str, options: PredictionOptions, advance: Callable[[int], None]
 ) -> pd.DataFrame:
     max_length = options.max_length or judge.settings.inference_max_length
-    inputs, owners = encode_for_prediction(
+    inputs, owners, lengths = encode_for_prediction(
         battles, order, judge.tokenizer, max_length, options.examples, judge.settings.prompt_version
     )
     done = 0
@@ -111,7 +115,8 @@ def _predict_shard(
 
     logits = judge.letter_logits(inputs, options, on_progress)
     table = battle_predictions(battles, order, logits / judge.settings.temperature, owners)
-    return table.assign(num_tokens=np.bincount(owners, [len(ids) for ids in inputs]).astype(int))
+    table["num_tokens"] = np.bincount(owners, [len(ids) for ids in inputs]).astype(int)
+    return table.join(pd.DataFrame(lengths, columns=LENGTH_COLUMNS, dtype="Int64"))
 
 
 @contextmanager

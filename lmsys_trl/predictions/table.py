@@ -1,5 +1,6 @@
 """Tables of predictions, on disk and in memory."""
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ..battle import WINNERS, vote_for
 from ..data.columns import VOTE_COLUMNS, WINNER_COLUMNS
 from ..errors import UserError, collect_problems, first_line, raise_problems
 from ..outputs import check_shards, shards_of
+from ..terminal import logger
 
 PROBABILITIES = list(WINNER_COLUMNS)  # pandas selects columns by lists
 ORDERS = ("ab", "ba", "mean")
@@ -20,6 +22,8 @@ PREDICTION_COLUMNS = {
     "id": "string",
     "order": "string",  # "ab" as given, "ba" swapped, "mean" of both; always in terms of the battle as given
     **dict.fromkeys(PROBABILITIES, "float64"),
+    "model_a": "string",  # who answered, where that is known; in the order given, as the votes
+    "model_b": "string",
     "winner": "string",  # of the vote, if there is one
     **dict.fromkeys(VOTE_COLUMNS, "float64"),  # the fractions of the vote, in older files the winner alone
     "num_tokens": "int64",  # of the examples that were read in the order given
@@ -27,10 +31,19 @@ PREDICTION_COLUMNS = {
     "group": "string",  # battles of one group have the same first prompt, or a similar one
 }
 
+OPTIONAL_COLUMNS = ("model_a", "model_b", "fold", "group", *VOTE_COLUMNS)  # older files lack them
+# Of the last example in the order given: tokens of its texts, and how many were read. Written if they are asked for.
+LENGTH_COLUMNS = [
+    "tokens_prompt", "kept_prompt", "tokens_a", "kept_a", "tokens_b", "kept_b", "turns_dropped",
+]  # fmt: skip
+
 
 def predictions_table(rows: list[dict] | pd.DataFrame) -> pd.DataFrame:
     """Rows as from [`Judge.predict_battles`] as a table with the columns of a predictions file."""
-    return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS)).astype(PREDICTION_COLUMNS)
+    table = pd.DataFrame(rows)
+    lengths = {name: "Int64" for name in LENGTH_COLUMNS if name in table}  # shards of older versions have none
+    columns = {**PREDICTION_COLUMNS, **lengths}
+    return table.reindex(columns=list(columns)).astype(columns)
 
 
 def probabilities_of(predictions: pd.DataFrame, order: str) -> np.ndarray:
@@ -62,10 +75,7 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
         raise UserError(f"predictions {path}: not a predictions file, or damaged: {error}") from error
     if "judge" in table and table["judge"].nunique() > 1:
         raise UserError(f"predictions {path}: holds those of {table['judge'].nunique()} judges. Give a file of one")
-    # A group is only needed for a fit, and a fold never.
-    missing = [
-        name for name in PREDICTION_COLUMNS if name not in table and name not in ("fold", "group", *VOTE_COLUMNS)
-    ]
+    missing = [name for name in PREDICTION_COLUMNS if name not in table and name not in OPTIONAL_COLUMNS]
     if missing:
         raise UserError(f"predictions {path}: no columns {', '.join(missing)}. Make it with lmsys-trl predict")
     problems = table_problems(table) if len(table) else ["there are none in it"]
@@ -130,6 +140,18 @@ def load_all_predictions(paths: Sequence[str | Path]) -> list[pd.DataFrame]:
     return tables
 
 
+def warn_of_emptied(predictions: pd.DataFrame) -> None:
+    """Warn of answers of which nothing was read, with the first id; predictions with [`LENGTH_COLUMNS`]."""
+    table = predictions.reindex(columns=["id", *LENGTH_COLUMNS])
+    emptied = [(table[f"tokens_{x}"] > 0) & (table[f"kept_{x}"] == 0) for x in "ab"]
+    ids = table["id"][(emptied[0] | emptied[1]).fillna(False).astype(bool)]
+    if len(ids):
+        logger.warning(
+            "Of %d battles an answer was truncated to nothing, the first with id %s: max_length is too small to judge "
+            "them", len(ids), ids.iloc[0],
+        )  # fmt: skip
+
+
 def vote_columns(votes: Iterable[Sequence[float] | None]) -> dict[str, np.ndarray]:
     """Votes as the columns [`VOTE_COLUMNS`], NaN where there is none."""
     rows = [[np.nan] * 3 if vote is None or len(vote) == 0 else vote for vote in votes]
@@ -174,12 +196,15 @@ def check_output_file(path: Path, suffixes: tuple[str, ...] = (".csv", ".parquet
 def _is_ours(path: Path) -> bool:
     """Whether a file is a submission, and not a table of votes, or a predictions file."""
     try:
+        if path.suffix == ".jsonl":
+            with path.open(encoding="utf-8") as file:
+                return {"id", "order", *PROBABILITIES} <= set(json.loads(file.readline()))
         if path.suffix == ".parquet":
             return {"id", "order", *PROBABILITIES} <= set(pq.read_schema(path).names)
         table = pd.read_csv(path, nrows=1000)
         votes = np.isin(table[PROBABILITIES].to_numpy(), (0, 1)).all() if set(PROBABILITIES) <= set(table) else False
         return list(table) == ["id", *PROBABILITIES] and not votes
-    except (OSError, ValueError, pa.ArrowException):
+    except (OSError, ValueError, TypeError, pa.ArrowException):
         return False
 
 

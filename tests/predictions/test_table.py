@@ -14,6 +14,7 @@ from lmsys_trl.predictions.table import (
     load_predictions,
     save_predictions,
     save_predictions_as,
+    warn_of_emptied,
 )
 
 
@@ -70,3 +71,13 @@ def test_a_file_is_complete_or_as_it_was(tmp_path):
     with pytest.raises((ValueError, TypeError)):
         save_predictions(broken, path)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["out.parquet"]
+
+
+def test_answers_of_which_nothing_was_read(monkeypatch):
+    warnings = []
+    monkeypatch.setattr("lmsys_trl.predictions.table.logger.warning", lambda text, *values: warnings.append(values))
+    read = table(simulated(3, 1)[:, 0])
+    warn_of_emptied(read)  # older shards do not say
+    lengths = {"tokens_a": [5, 5, 0], "kept_a": [5, 0, 0], "tokens_b": [5, 5, 5], "kept_b": [1, 5, 0]}
+    warn_of_emptied(read.assign(**lengths))
+    assert warnings == [(2, "b1")]
