@@ -30,7 +30,7 @@ def write_comparison(
     models = [model["model"] for model in figures["models"]] if "models" in figures else figures["pairs"][0]["models"]
     page = page_environment().get_template("comparison.html").render(
         title=" against ".join(models) if len(models) == 2 else f"{len(models)} models compared",
-        lines=summary_lines(figures),
+        lines=summary_lines(figures)[-1:] if "models" in figures else summary_lines(figures),  # a table has the others
         figures=figures,
         texts={battle["id"]: battle for battle in battles},
         record=record,

@@ -38,6 +38,7 @@ def modules():
         ("demo.py", "--report"),
         ("heads.py", "--seeds"),
         ("long_run.py", "--shard_size"),
+        ("models_ranked.py", "--max_battles"),
         ("peers.py", "--battles_per_step"),
         ("prediction.py", "--implementations"),
         ("real_votes.py", "--variants"),
