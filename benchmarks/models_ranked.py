@@ -111,10 +111,11 @@ def show_two(output: Path, files: list[Path]) -> list[str]:
         check=True,
     ).stdout.split()[-1]  # fmt: skip
     first, second = pair["models"]
+    controlled = pair["length_controlled_win_rate"]
     return [
         f"{first} against {second}, {pair['num_battles']} conversations: win rate {interval(pair['win_rate'])}, at "
-        f"equal lengths {interval(pair['length_controlled_win_rate'])}; by alpaca_eval 0.6.6's "
-        f"`make_dmatrix_for_model` and `fit_LogisticRegressionCV` {float(theirs):.5f} for {pair['length_controlled_win_rate']['value']:.5f}. "
+        f"equal lengths {interval(controlled)}. At equal lengths alpaca_eval 0.6.6's `make_dmatrix_for_model` and "
+        f"`fit_LogisticRegressionCV` give {float(theirs):.5f} for this project's {controlled['value']:.5f}. "
         f"{pair['flip_rate']['value']:.0%} of the verdicts flip."
     ]
 
