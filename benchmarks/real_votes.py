@@ -23,8 +23,9 @@ from results import hide_paths, markdown_table, record
 from lmsys_trl.artifacts import strip_local_paths
 from lmsys_trl.config import parse_config
 from lmsys_trl.data.dataset import load_battles
+from lmsys_trl.predictions.baselines import baseline_predictions
 from lmsys_trl.predictions.calibration import WITH_STYLE, apply_calibration, cross_fitted
-from lmsys_trl.predictions.features import features_of
+from lmsys_trl.predictions.features import features_of, features_table, load_features
 from lmsys_trl.predictions.style import PENALTIES
 from lmsys_trl.predictions.table import PROBABILITIES, load_predictions, save_predictions, votes_and_groups
 from lmsys_trl.terminal import run_recipe
@@ -121,26 +122,28 @@ def show_judges(name: str, figures: dict, titles: dict[str, str]) -> list[str]:
 
 def show_style(output: Path, titles: dict[str, str]) -> list[str]:
     """
-    Judges on the held-out prompts with length and style beside them, and what these say alone: fitted on four fifths
-    of the groups for the others, with the penalty in the middle of the range.
+    Judges on the held-out prompts with length and style beside them: the mean of their probabilities and those of the
+    regression that was fitted on the training votes; and a correction that is fitted on the held-out votes alone, on
+    four fifths of the groups for the others, with the penalty in the middle of the range.
     """
     battles = list(load_battles(str(output / "data"))["validation"])
     table = load_predictions(str(output / "held_out" / "predictions.parquet"))
     of_judges = table["judge"] if "judge" in table else pd.Series(next(iter(titles)), table.index)
-    files, fit = [], WITH_STYLE[f"style_{PENALTIES[1]}"]
+    files = []
     for number, judge in enumerate(titles):
-        rows = table[(of_judges == judge) & (table["order"] == "mean")].drop(columns="judge", errors="ignore")
-        features = features_of(battles, rows).loc[rows["id"]].to_numpy()
-        for name, probabilities in (
-            ("with_style", rows[PROBABILITIES]),
-            ("style_alone", np.full((len(rows), 3), 1 / 3)),
+        training = load_features(output / f"judge{number}")
+        regression = baseline_predictions(features_table(battles), training)[0]["logistic_regression"]
+        rows = table[(of_judges == judge) & (table["order"] == "mean")].set_index("id", drop=False)
+        rows = rows.loc[[battle["id"] for battle in battles]].drop(columns="judge", errors="ignore")
+        probabilities = rows[PROBABILITIES].to_numpy()
+        columns = np.hstack([probabilities, features_of(battles, rows).loc[rows["id"]].to_numpy()])
+        fit = WITH_STYLE[f"style_{PENALTIES[1]}"]
+        for name, changed in (
+            ("mean_with_regression", (probabilities + regression) / 2),
+            ("corrected_by_style", cross_fitted(columns, *votes_and_groups(rows), fit, apply_calibration)),
         ):
-            if number and name == "style_alone":
-                continue
-            columns = np.hstack([np.asarray(probabilities), features])
-            fitted = cross_fitted(columns, *votes_and_groups(rows), fit, apply_calibration)
-            files.append(output / f"{name}{number}.parquet")
-            save_predictions(rows.assign(**dict(zip(PROBABILITIES, fitted.T, strict=True))), files[-1])
+            files.append(output / f"{name}{number if len(titles) > 1 else ''}.parquet")
+            save_predictions(rows.assign(**dict(zip(PROBABILITIES, changed.T, strict=True))), files[-1])
     run(
         "validate.py", "--predictions", output / "held_out" / "predictions.parquet", *files, "--dataset_name",
         output / "data", "--output_dir", output / "with_style", "--overwrite",

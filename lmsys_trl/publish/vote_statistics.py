@@ -77,7 +77,7 @@ def vote_statistics(battles: pd.DataFrame, texts: pa.Table) -> VoteStatistics:
     votes = swap_where(battles["flipped"], battles[VOTE_COLUMNS].to_numpy())
     choice = pd.Series(np.where(_is_decided(votes), votes.argmax(axis=1), 2), index=battles.index)
     # What two sources have is one vote twice.
-    item = battles.groupby(["source", "item"], observed=True).ngroup()
+    item = battles.groupby(["source", "item"], observed=True, sort=False).ngroup()
     several = choice[item.duplicated(keep=False)]
     items = item[several.index]
     for_either = pd.DataFrame({winner: several == winner for winner in (0, 1)}).groupby(items).any()

@@ -129,7 +129,7 @@ def annotator_agreement(votes: pd.DataFrame, finals: dict[str, np.ndarray], boot
         return None
     label = votes[VOTE_COLUMNS].to_numpy()
     same_order = np.where(votes["swapped"].to_numpy()[:, None], swap_probabilities(label), label)
-    by_item = pd.DataFrame(same_order).groupby(votes["item"].to_numpy())
+    by_item = pd.DataFrame(same_order).groupby(votes["item"].to_numpy(), sort=False)
     count, sums = by_item[0].transform("size").to_numpy(), by_item.transform("sum").to_numpy()
     same = (same_order * (sums - same_order)).sum(axis=1)  # with the other votes
     several = count > 1

@@ -507,3 +507,24 @@ def test_no_group_of_real_votes_is_split(assets, tmp_path):
             assert matched.groupby("item")["group"].nunique().max() == 1
             assert (matched.groupby("item")["model_a"].nunique() > 1).sum() > 100
     assert num_matched >= 3000
+
+
+def test_a_data_set_does_not_depend_on_the_hashes_of_a_process(tmp_path):
+    """Items are told apart by hashes that differ from process to process."""
+    battles = make_battles(30)
+    again = [{**battle, "id": f"{battle['id']}-{k}", "vote": vote_for(WINNERS[(i + k) % 3])}
+             for i, battle in enumerate(battles[:20]) for k in range(3)]  # fmt: skip
+    write_votes(tmp_path / "votes.csv", [*battles, *again])
+    found = []
+    for seed in ("1", "2"):
+        options = ["--sources", "votes.csv", "--output_dir", f"data{seed}", "--duplicates", "soft"]
+        recipe("prepare.py", *options, cwd=tmp_path, PYTHONHASHSEED=seed)
+        found.append(
+            {
+                path.name: path.read_bytes().replace(f"data{seed}".encode(), b"data")
+                for path in sorted((tmp_path / f"data{seed}").rglob("*"))
+                if path.is_file() and path.suffix != ".png"
+            }
+        )
+    assert "Krippendorff" in found[0]["README.md"].decode() and found[0].keys() == found[1].keys()
+    assert [name for name in found[0] if found[0][name] != found[1][name]] == []
