@@ -165,7 +165,7 @@ def test_a_push_that_fails_in_training_is_reported_and_retried(trained):
     assert commits(hub)[0] == "A judge" and set(commits(hub)) <= {"A judge", "Step 4 of 4", "initial commit"}
     assert hub.repos["owner/judge"].private
     names = {"adapter_model.safetensors", "adapter_config.json", "judge.json", "tokenizer.json", "README.md"}
-    assert set(content(hub)) == names | {"tokenizer_config.json", "chat_template.jinja"}
+    assert set(content(hub)) == names | {"tokenizer_config.json", "chat_template.jinja", "probes.json"}
     assert list((folder / "runs" / "judge").rglob("training_args.bin"))  # a pickle, in the checkpoints
 
 
