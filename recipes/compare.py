@@ -122,7 +122,7 @@ def compare_outputs(
     refuse_foreign(output_dir, COMPARISON_FILES, ("comparison.json", shards.name), "a comparison")
     if not config.overwrite:
         refuse_other_configuration(output_dir / "comparison.json", made["configuration"], "comparison")
-    with claim_with_shards(output_dir, shards, config.outputs, processes.is_main_process):
+    with claim_with_shards(output_dir, shards, [*config.outputs, config.adapter], processes.is_main_process):
         outputs, problems = [], list[str]()
         for path in config.outputs:
             with collect_problems(problems):

@@ -1,14 +1,15 @@
 """Files with the answers of one model each -> battles between models on the same prompts."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, islice
+from itertools import combinations
 from pathlib import Path
 
 from ..battle import replace_surrogates
 from ..errors import UserError, raise_problems
-from .columns import Reading, RowError, cell_at, is_blank
-from .files import find_files, read_rows
+from .columns import Reading, RowError, cell_at, is_blank, shorten
+from .files import SUFFIXES, find_files, read_rows
 from .formats import PROMPTS
 from .messages import Turns, split_roles
 from .rows import digest
@@ -20,6 +21,7 @@ IDS = ("id", "question_id", "uid", "prompt_id", "instruction_id")
 ANSWERS = ("output", "response", "answer", "completion", "model_output")
 CONVERSATIONS = ("messages", "conversation", "conversations")
 MODELS = ("generator", "model", "model_name", "model_id")
+NOT_UTF8 = "bytes that are not UTF-8, or lone surrogates, replaced by U+FFFD"
 NUM_ERRORS_SHOWN = 5
 NUM_ROWS_SEEN = 100  # that decide how texts are written
 
@@ -34,15 +36,17 @@ class ModelOutputs:
         path (`str`): The file.
         turns (`list[Turns]`): A prompt and its answer each, the answer as `response_a` and `response_b`.
         ids (`list[str | None]`): The ids of the prompts, as the file has them.
+        notes (`list[str]`): What is odd about the answers.
     """
 
     model: str
     path: str
     turns: list[Turns] = field(default_factory=list)
     ids: list[str | None] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def read_outputs(path: str) -> ModelOutputs:
+def read_outputs(path: str | Path) -> ModelOutputs:
     """
     Read the answers of one model: CSV, JSON, JSONL or parquet with a prompt (`prompt`, `instruction`, `question`...)
     and an answer (`output`, `response`, `answer`...) a row, a text each or a list with one text a turn; or with the
@@ -51,10 +55,51 @@ def read_outputs(path: str) -> ModelOutputs:
     Raises:
         UserError: If columns are missing, rows are broken, or the file has answers of several models.
     """
+    path = str(path)
     limits = Source(path)
-    rows = read_rows(find_files(Path(path))[0], limits.max_size_gb, limits.max_nesting)
-    columns, first = next(rows), list(islice(rows, NUM_ROWS_SEEN))
-    columns = list(dict.fromkeys([*columns, *(name for row, problem in first if not problem for name in row)]))
+    columns, *rows = read_rows(find_files(Path(path))[0], limits.max_size_gb, limits.max_nesting)
+    if not rows:
+        raise UserError(f"{path}: has no rows")
+    good = [row for row, problem in rows if not problem]
+    where = (
+        _find_columns(path, list(dict.fromkeys([*columns, *(name for row in good for name in row)]))) if good else {}
+    )
+    reading = Reading(images="text")
+    try:
+        texts = [str(where.get(name)) for name in ("prompt", "answer")]
+        reading.as_lists = bool(where.get("answer")) and lists_of_turns(good[:NUM_ROWS_SEEN], texts)
+    except RowError as error:
+        raise UserError(f"{path}: {error}") from error
+    found, problems, names = ModelOutputs(_stem(path), path), [], set()
+    for number, (row, problem) in enumerate(rows, 1):
+        try:
+            if problem:
+                raise RowError(problem)
+            found.turns.append(_read_row(row, where, reading))
+            found.ids.append(_read_id(row.get(where["id"])))
+            names.add(_read_name(row.get(where["model"]), where["model"]))
+        except (RowError, KeyError) as error:
+            what = f"column {error.args[0]}: missing" if isinstance(error, KeyError) else str(error)
+            problems.append(f"{path}: row {number}: {what}")
+    if len(problems) > NUM_ERRORS_SHOWN:
+        problems[NUM_ERRORS_SHOWN:] = [f"{path}: and {len(problems) - NUM_ERRORS_SHOWN} more"]
+    raise_problems(problems)
+    names.discard(None)
+    if len(names) > 1:
+        raise UserError(
+            f"{path}: holds answers of {len(names)} models ({', '.join(sorted(map(str, names))[:3])}). Give each of "
+            "them a file of its own"
+        )
+    found.model = str(names.pop()) if names else found.model
+    if empty := sum(not any((text or "").strip() for text in turns.response_a) for turns in found.turns):
+        found.notes.append(f"{path}: {empty} of {len(found.turns)} answers are empty, and judged as such")
+    if reading.changes[NOT_UTF8]:
+        found.notes.append(f"{path}: {reading.changes[NOT_UTF8]} texts have {NOT_UTF8}. Is it another encoding?")
+    return found
+
+
+def _find_columns(path: str, columns: list[str]) -> dict[str, str | None]:
+    """Which column holds what."""
     where = {
         name: next((column for column in candidates if column in columns), None)
         for name, candidates in (
@@ -64,48 +109,37 @@ def read_outputs(path: str) -> ModelOutputs:
     needed: dict[str, tuple[str, ...]] = {} if where["messages"] else {"prompt": PROMPTS, "answer": ANSWERS}
     if where["answer"]:
         needed = {"prompt": PROMPTS}
-    have = ", ".join(map(str, columns)) or "none"
     raise_problems(
         [
-            f"{path}: has no column for the {name}, such as {', '.join(candidates[:3])}. Its columns: {have}"
+            f"{path}: has no column for the {name}, such as {', '.join(candidates[:3])}. Its columns: "
+            f"{', '.join(map(str, columns)) or 'none'}"
             for name, candidates in needed.items()
             if not where[name]
         ]
     )
-    found, problems, names = ModelOutputs(Path(path).name.split(".")[0], path), [], set()
-    reading = Reading(images="text")
-    texts = [str(where[name]) for name in ("prompt", "answer")]
-    try:
-        reading.as_lists = bool(where["answer"]) and lists_of_turns(
-            [row for row, problem in first if not problem], texts
-        )
-    except RowError as error:
-        raise UserError(f"{path}: {error}") from error
-    for number, (row, problem) in enumerate([*first, *rows], 1):
-        try:
-            if problem:
-                raise RowError(problem)
-            found.turns.append(_read_row(row, where, reading))
-        except (RowError, KeyError) as error:
-            what = f"column {error.args[0]}: missing" if isinstance(error, KeyError) else str(error)
-            problems.append(f"{path}: row {number}: {what}")
-            continue
-        row_id = row.get(where["id"])
-        found.ids.append(None if is_blank(row_id) else str(row_id))
-        names.add(row.get(where["model"]))
-    if len(problems) > NUM_ERRORS_SHOWN:
-        problems[NUM_ERRORS_SHOWN:] = [f"{path}: and {len(problems) - NUM_ERRORS_SHOWN} more"]
-    raise_problems(problems)
-    names -= {None, ""}
-    if len(names) > 1:
-        raise UserError(
-            f"{path}: holds answers of {len(names)} models ({', '.join(sorted(map(str, names))[:3])}). Give each of "
-            "them a file of its own"
-        )
-    if not found.turns:
-        raise UserError(f"{path}: has no rows")
-    found.model = str(names.pop()) if names else found.model
-    return found
+    return where
+
+
+def _stem(path: str) -> str:
+    """The name of a file without what says how it is written: of `gpt-4.1.jsonl.gz` the `gpt-4.1`."""
+    name = Path(path).name
+    for suffix in (".gz", ".zip", *SUFFIXES):
+        name = name.removesuffix(suffix)
+    return name or Path(path).name
+
+
+def _read_id(cell) -> str | None:
+    """An id as text; a number is the same whether or not pandas has made a float of it."""
+    return None if is_blank(cell) else re.sub(r"(?<=\d)\.0$", "", replace_surrogates(str(cell))[0])
+
+
+def _read_name(cell, column: str | None) -> str | None:
+    """The name of a model in one line, without what controls a terminal."""
+    if is_blank(cell):
+        return None
+    if not isinstance(cell, str):
+        raise RowError(f"column {column}: expected the name of a model", f", found {shorten(cell, 30)}")
+    return "".join(char if char.isprintable() else " " for char in replace_surrogates(cell)[0]).strip() or None
 
 
 def _read_row(row: dict, where: dict[str, str | None], reading: Reading) -> Turns:
@@ -120,14 +154,20 @@ def _read_row(row: dict, where: dict[str, str | None], reading: Reading) -> Turn
         name = str(where["messages"])
         messages = read_messages(cell_at(row, name), name, reading)
         turns = split_roles(messages, messages, [name, name])
-    prompt, answer = (
-        [text and replace_surrogates(text)[0] for text in texts] for texts in (turns.prompt, turns.response_a)
-    )
+    prompt, answer = ([_clean(text, reading) for text in texts] for texts in (turns.prompt, turns.response_a))
     if len(prompt) != len(answer):
         raise RowError(f"{len(prompt)} prompts and {len(answer)} answers, which must be as many")
     if turns.system:
         prompt[0] = "\n\n".join(filter(None, [turns.system, prompt[0]]))
     return Turns(prompt, answer, answer, "")
+
+
+def _clean(text: str | None, reading: Reading) -> str | None:
+    if not text:
+        return text
+    text, num_replaced = replace_surrogates(text)
+    reading.changes[NOT_UTF8] += bool(num_replaced)
+    return text
 
 
 def pair_outputs(outputs: Sequence[ModelOutputs], max_battles: int | None = None) -> tuple[list[dict], list[str]]:
@@ -155,18 +195,24 @@ def pair_outputs(outputs: Sequence[ModelOutputs], max_battles: int | None = None
     for prompt_id, by_model in answers.items():
         for a, b in combinations([model for model in models if model in by_model], 2):
             prompt, answer, _, _ = by_model[a]
-            names = {"id": f"{prompt_id}: {a} - {b}", "model_a": a, "model_b": b}
+            names = {"id": f"{prompt_id}: {models.index(a)}-{models.index(b)}", "model_a": a, "model_b": b}
             texts = {"prompt": prompt, "response_a": answer, "response_b": by_model[b].response_a}
             battles.append({**names, **texts, "vote": None})
     if not battles:
-        raise UserError("outputs: no two files have answers to the same prompt, so nothing can be compared")
-    notes = []
+        examples = [next(iter(found.ids)) or (found.turns[0].prompt[0] or "")[:40] for found in outputs[:2]]
+        raise UserError(
+            "outputs: no two files have answers to the same prompt, so nothing can be compared. The first prompts are "
+            f"{ascii(examples[0])} in {outputs[0].path} and {ascii(examples[1])} in {outputs[1].path}"
+        )
+    notes = [note for found in outputs for note in found.notes]
     if alone := sum(len(by_model) == 1 for by_model in answers.values()):
         notes.append(f"{alone} of {len(answers)} prompts were answered by one model only, and are not compared")
     if max_battles is not None and max_battles < len(battles):
         chosen = sample_by_hash([battle["id"] for battle in battles], max_battles, "compare")
         notes.append(f"{max_battles} of {len(battles)} pairs of answers are compared, a random sample")
         battles = [battles[place] for place in chosen]
+    if left_out := [model for model in models if not any(model in (b["model_a"], b["model_b"]) for b in battles)]:
+        notes.append(f"{', '.join(left_out)}: in no battle")
     return battles, notes
 
 
@@ -177,12 +223,12 @@ def _by_prompt(outputs: Sequence[ModelOutputs]) -> dict[str, dict[str, Turns]]:
     problems = []
     for found in outputs:
         for number, (row_id, turns) in enumerate(zip(found.ids, found.turns, strict=True), 1):
-            text = "\x1e".join(" ".join((turn or "").split()) for turn in turns.prompt)
+            text = _one_line(turns.prompt)
             known = answers.setdefault(str(row_id) if by_id else f"{digest(text):016x}", {})
             if found.model in known:
                 what = "id" if by_id else "prompt"
                 problems.append(f"{found.path}: row {number}: an earlier row has the same {what}")
-            elif by_id and any(turns.prompt != other.prompt for other in known.values()):
+            elif by_id and any(text != _one_line(other.prompt) for other in known.values()):
                 problems.append(
                     f"{found.path}: row {number}: id {row_id} has another prompt in the file of {[*known][0]}"
                 )
@@ -191,3 +237,8 @@ def _by_prompt(outputs: Sequence[ModelOutputs]) -> dict[str, dict[str, Turns]]:
         problems[NUM_ERRORS_SHOWN:] = [f"and {len(problems) - NUM_ERRORS_SHOWN} more"]
     raise_problems(problems)
     return answers
+
+
+def _one_line(turns: list[str | None]) -> str:
+    """Turns without differences in white space."""
+    return "\x1e".join(" ".join((turn or "").split()) for turn in turns)

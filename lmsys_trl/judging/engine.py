@@ -98,6 +98,8 @@ def check_engine_config(config: EngineConfig, num_processes: int = 1) -> list[st
     }[config.engine]
     problems = [f"{name}: missing, which engine {config.engine} needs" for name in needed if not getattr(config, name)]
     problems += [f"{name}: is not for engine {config.engine}" for name in others if getattr(config, name)]
+    if config.base_url and not config.base_url.startswith(("http://", "https://")):
+        problems.append(f"base_url: expected an address such as http://localhost:8000/v1, found {config.base_url}")
     if num_processes > 1 and config.engine != "transformers":
         problems.append(
             f"engine: {config.engine} is asked by one process, and there are {num_processes}. Start one, and give "

@@ -145,7 +145,8 @@ class Judge:
 
     def rank(self, prompt: Texts, responses: Sequence[Texts], method: Method = "round_robin") -> dict:
         """Rank several answers to a prompt: `ranking`, best first, and `scores`, see [`rank_candidates`]."""
-        return rank_candidates(self, [{"prompt": prompt, "responses": list(responses)}], method)[0]
+        candidates = responses if isinstance(responses, str) else list(responses)  # a text is refused
+        return rank_candidates(self, [{"prompt": prompt, "responses": candidates}], method)[0]
 
     def predict_battles(self, battles: Battles, **options) -> list[dict]:
         """The table of [`~Judge.predict_dataset`] as a list of rows, with None for what is missing."""

@@ -33,7 +33,7 @@ def rank_candidates(judge: "Judge", prompts: list[dict], method: Method = "round
     Returns:
         `list[dict]`: For each prompt `ranking`, the numbers of its candidates from 0, best first; and `scores` in the
         order of the candidates: the mean of what each gets from its battles, a tie half a win, or with "knockout" the
-        number of battles won, plus what it got from the one that it lost.
+        number of rounds that it stayed in, plus what it got from the battle that it lost.
 
     Raises:
         UserError: If there are no candidates, or texts do not fit.
@@ -78,10 +78,11 @@ def _knockout(judge: "Judge", prompts: list[dict], options: dict) -> list[np.nda
         for (number, a, b), points in zip(
             matches, _play(judge, prompts, matches, options, number_of_round), strict=True
         ):
-            winner, loser = (a, b) if points >= 0.5 else (b, a)
-            scores[number][winner] += 1
-            scores[number][loser] += min(points, 1 - points)
+            loser = b if points >= 0.5 else a
+            scores[number][loser] = number_of_round - 1 + min(points, 1 - points)
             left[number].remove(loser)
+    for (winner,), of_prompt in zip(left, scores, strict=True):
+        of_prompt[winner] = number_of_round
     return scores
 
 

@@ -81,5 +81,8 @@ class VllmEngine:
             self._process.wait()
             self._log.seek(0)
             last = "\n    ".join(line.rstrip() for line in self._log.readlines()[-NUM_LOG_LINES:])
-            raise UserError(f"engine vllm ended with {self._process.returncode}. The last that it said:\n    {last}")
+            hint = " Install vllm in the environment of engine_python." if "No module named 'vllm'" in last else ""
+            raise UserError(
+                f"engine vllm ended with {self._process.returncode}.{hint} The last that it said:\n    {last}"
+            )
         return json.loads(line)

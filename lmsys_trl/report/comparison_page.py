@@ -54,7 +54,8 @@ def summary_lines(figures: dict) -> list[str]:
     (pair,) = figures["pairs"]
     first, second = pair["models"]
     win_rate, controlled = pair["win_rate"], pair["length_controlled_win_rate"]
-    decided = win_rate["low"] is not None and not win_rate["low"] <= 0.5 <= win_rate["high"]
+    # As printed: 50.0% is no win.
+    decided = win_rate["low"] is not None and (win_rate["low"] > 0.5005 or win_rate["high"] < 0.4995)
     better = first if win_rate["value"] > 0.5 else second
     lines = [
         f"{first} wins {win_rate['value']:.1%}{_interval(win_rate)} against {second} on {pair['num_battles']:,} "

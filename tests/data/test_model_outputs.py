@@ -55,13 +55,51 @@ def test_turns_systems_and_names(tmp_path):
         ([{"prompt": "Why?", "output": "So."}, {"prompt": "Why?"}], "row 2: column output: missing"),
         ([{"prompt": ["1", "2"], "output": ["So."]}], "row 1: 2 prompts and 1 answers, which must be as many"),
         ([{"prompt": "1", "output": "2", "model": name} for name in "ab"], "holds answers of 2 models (a, b)"),
-        ([], "has no column for the prompt"),
+        ([], "has no rows"),
+        ([{"prompt": "1", "output": "2", "model": ["x"]}], "row 1: column model: expected the name of a model, found"),
+        (
+            [{"prompt": "1", "output": "2"}] * 150 + [{"prompt": "1", "output": "2", "model": n} for n in "ab"],
+            "2 models",
+        ),
     ],
 )
 def test_mistakes(tmp_path, rows, problem):
     with pytest.raises(UserError) as error:
         read_outputs(write(tmp_path / "x.jsonl", rows))
     assert problem in str(error.value)
+
+
+def test_files_that_are_not_json(tmp_path):
+    (tmp_path / "x.jsonl").write_text("hello\nworld\n")
+    with pytest.raises(UserError, match="row 1: not JSON"):
+        read_outputs(tmp_path / "x.jsonl")
+
+
+def test_names_ids_and_what_is_odd(tmp_path):
+    """Names of files keep their dots; ids and names are cleaned; what is judged though it is empty is said."""
+    first = [{"id": 1, "prompt": "1?", "output": ""}, {"id": 2, "prompt": "2? ", "output": "x"}]
+    second = [{"id": 1.0, "prompt": "1?", "output": "y"}, {"id": "2.0", "prompt": " 2?", "output": "z"}]
+    found = outputs(tmp_path, **{"gpt-4": first, "gpt-4.1": second})
+    assert [one.model for one in found] == ["gpt-4", "gpt-4.1"]
+    battles, notes = pair_outputs(found)
+    assert [battle["id"] for battle in battles] == ["1: 0-1", "2: 0-1"]
+    assert len(notes) == 1 and notes[0].endswith("1 of 2 answers are empty, and judged as such")
+    (tmp_path / "odd.jsonl").write_bytes(
+        b'{"prompt": "9?", "output": "caf\xe9", "model": "\\u001b[31mred\\n\\ud800"}\n'
+    )
+    odd = read_outputs(tmp_path / "odd.jsonl")
+    assert odd.model == "[31mred \ufffd" and odd.turns[0].response_a == ["caf\ufffd"]
+    assert "1 texts have bytes that are not UTF-8" in odd.notes[0]
+    with pytest.raises(UserError, match="The first prompts are '1' in .* and '9[?]' in"):
+        pair_outputs([found[0], odd])
+
+
+def test_ids_of_battles_are_unique_whatever_models_are_called(tmp_path):
+    rows = [{"prompt": "1?", "output": "x"}]
+    names = ["a", "b - c", "a - b", "c"]
+    battles, _ = pair_outputs([read_outputs(write(tmp_path / f"{k}.jsonl", [rows[0] | {"model": name}]))
+                               for k, name in enumerate(names)])  # fmt: skip
+    assert len({battle["id"] for battle in battles}) == 6
 
 
 def test_many_mistakes_are_counted(tmp_path):
@@ -79,9 +117,9 @@ def test_prompts_are_joined_by_id_or_text(tmp_path):
     first = [{"id": k, "prompt": f"{k}?", "output": f"first {k}"} for k in range(3)]
     second = [{"id": k, "prompt": f"{k}?", "output": f"second {k}"} for k in (2, 1, 5)]
     battles, notes = pair_outputs(outputs(tmp_path, first=first, second=second))
-    assert [battle["id"] for battle in battles] == ["1: first - second", "2: first - second"]
+    assert [battle["id"] for battle in battles] == ["1: 0-1", "2: 0-1"]
     assert battles[0] | {"vote": None} == {
-        "id": "1: first - second", "prompt": ["1?"], "response_a": ["first 1"], "response_b": ["second 1"],
+        "id": "1: 0-1", "prompt": ["1?"], "response_a": ["first 1"], "response_b": ["second 1"],
         "model_a": "first", "model_b": "second", "vote": None,
     }  # fmt: skip
     assert notes == ["2 of 4 prompts were answered by one model only, and are not compared"]

@@ -1,7 +1,6 @@
 """Candidates are ranked: against battles one by one, on the command line, and resumed."""
 
 import json
-import math
 
 import pytest
 from helpers.models import build_base, build_judge
@@ -65,8 +64,21 @@ def test_knockout_plays_winners_against_winners(judge, monkeypatch):
         a if points(judge, row["prompt"], *(row["responses"][k] for k in (a, b))) >= 0.5 else b for a, b in pairs
     ]
     best = finalists[points(judge, row["prompt"], *(row["responses"][k] for k in finalists)) < 0.5]
-    assert found[0]["ranking"][0] == best and math.floor(found[0]["scores"][best]) == 2
-    assert set(found[0]["ranking"][:2]) == set(finalists) and found[2] == {"ranking": [0], "scores": [0.0]}
+    assert found[0]["ranking"][0] == best and found[0]["scores"][best] == 2
+    assert set(found[0]["ranking"][:2]) == set(finalists) and found[2]["ranking"] == [0]
+
+
+@pytest.mark.parametrize("number", [2, 3, 5, 6, 7, 9, 13])
+def test_the_winner_of_the_last_battle_is_first(judge, monkeypatch, number):
+    """With any number of candidates, of whom some meet nobody in a round."""
+    strength = [(k * 11) % number for k in range(number)]
+
+    def play(judge, prompts, matches, options, number_of_round):
+        return [0.9 if strength[a] > strength[b] else 0.2 for _, a, b in matches]
+
+    monkeypatch.setattr("lmsys_trl.judging.rank._play", play)
+    (found,) = rank_candidates(judge, [{"prompt": "Why?", "responses": ["x"] * number}], "knockout")
+    assert strength[found["ranking"][0]] == number - 1 and sorted(found["ranking"]) == list(range(number))
 
 
 def test_candidates_that_do_not_fit(judge):
