@@ -84,8 +84,14 @@ def read_candidates(path: str) -> list[dict]:
     problems = []
     for number, (row, problem) in enumerate(rows, 1):
         missing = [name for name in ("prompt", "responses") if row.get(name) in (None, "", [])]
-        if problem or missing:
-            problems.append(f"{path}: row {number}: {problem or 'there is no ' + ' and no '.join(missing)}")
+        if not problem and missing:
+            problem = f"there is no {' and no '.join(missing)}"
+        elif not problem and not isinstance(row["responses"], list):
+            problem = "responses: expected a list, which CSV cannot hold. Write JSONL"
+        elif not problem and not all(isinstance(text, str | list) for text in row["responses"]):
+            problem = "responses: expected texts, or lists with one text a turn"
+        if problem:
+            problems.append(f"{path}: row {number}: {problem}")
     raise_problems([*problems[:5], *([f"and {len(problems) - 5} more"] if len(problems) > 5 else [])])
     return [row for row, _ in rows]
 

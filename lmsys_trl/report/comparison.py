@@ -37,8 +37,10 @@ def comparison_figures(battles: list[dict], predictions: pd.DataFrame) -> dict:
         A figure is as in a report.
 
     Raises:
-        UserError: If battles were not predicted in both orders.
+        UserError: If there are no battles, or some were not predicted in both orders.
     """
+    if not battles:
+        raise UserError("battles: there are none to compare models by")
     probabilities = {order: _probabilities(battles, predictions, order) for order in ("ab", "ba", "mean")}
     verdicts = {order: rows.argmax(axis=1) for order, rows in probabilities.items()}
     mean = probabilities["mean"]

@@ -107,10 +107,18 @@ def test_on_the_command_line(project, judge, method):
 
 
 def test_mistakes_on_the_command_line(project):
-    (project / "bad.jsonl").write_text('{"prompt": "Why?"}\n{"prompt": "", "responses": ["1"]}\nnot json\n')
+    rows = ['{"prompt": "Why?"}', '{"prompt": "", "responses": ["1"]}', "not json",
+            '{"prompt": "Why?", "responses": ["1", 2]}', '{"prompt": "Why?", "responses": "[1]"}']  # fmt: skip
+    (project / "bad.jsonl").write_text("\n".join(rows))
     options = ["--adapter", "judge", "--input_file", "bad.jsonl"]
     output = recipe("rank.py", *options, "--output_file", "x.jsonl", cwd=project, fails=True)
-    for problem in ("row 1: there is no responses", "row 2: there is no prompt", "row 3: not JSON"):
+    for problem in (
+        "row 1: there is no responses",
+        "row 2: there is no prompt",
+        "row 3: not JSON",
+        "row 4: responses: expected texts",
+        "row 5: responses: expected a list",
+    ):
         assert problem in output
     output = recipe("rank.py", *options, "--output_file", "x.csv", cwd=project, fails=True)
     assert "expected a name that ends in .jsonl" in output

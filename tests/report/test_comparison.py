@@ -54,6 +54,8 @@ def test_two_models_by_hand():
     assert [win["id"] for win in pair["clearest"]["x"]] == [battles[0]["id"]]
     assert [win["id"] for win in pair["clearest"]["y"]] == [battles[1]["id"], battles[2]["id"]]
     assert "models" not in figures
+    with pytest.raises(UserError, match="there are none"):
+        comparison_figures([], predicted(battles, in_ab, in_ba))
     with pytest.raises(UserError, match="4 battles were not predicted in both orders"):
         comparison_figures(battles, predicted(battles, in_ab, in_ba).query("order == 'ab'"))
 
