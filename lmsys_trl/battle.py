@@ -65,6 +65,11 @@ def first_prompt(battle: dict) -> str:
     return " ".join((text or "").split())
 
 
+def without_white_space(turns: list[str | None]) -> str:
+    """Turns as one text in which differences in white space do not count, nor a missing turn and an empty one."""
+    return "\x1e".join([" ".join(turn.split()) if turn else "" for turn in turns])
+
+
 def prompt_group(battle: dict) -> str:
     """The group of a battle: the one that its data set gives it, or else a hash of its first prompt."""
     return battle.get("group") or sha256(first_prompt(battle).encode()).hexdigest()

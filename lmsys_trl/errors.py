@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+NUM_SHOWN = 5  # of many problems of the same kind
+
 
 class UserError(ValueError):
     """
@@ -29,6 +31,12 @@ def raise_problems(problems: Sequence[str], title: str | None = None) -> None:
     """Raise a [`UserError`] if there are any problems."""
     if problems:
         raise UserError(problems, title)
+
+
+def first_problems(problems: list[str]) -> list[str]:
+    """The first of many problems of the same kind, and how many others there are."""
+    num_more = len(problems) - NUM_SHOWN
+    return problems if num_more <= 0 else [*problems[:NUM_SHOWN], f"and {num_more} more"]
 
 
 @contextmanager

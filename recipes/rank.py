@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from lmsys_trl.config import parse_config
-from lmsys_trl.errors import UserError, raise_problems
+from lmsys_trl.errors import UserError, first_problems, raise_problems
 from lmsys_trl.options import BaseModelConfig, InferenceConfig
 from lmsys_trl.terminal import logger, run_recipe
 
@@ -92,7 +92,7 @@ def read_candidates(path: str) -> list[dict]:
             problem = "responses: expected texts, or lists with one text a turn"
         if problem:
             problems.append(f"{path}: row {number}: {problem}")
-    raise_problems([*problems[:5], *([f"and {len(problems) - 5} more"] if len(problems) > 5 else [])])
+    raise_problems(first_problems(problems))
     return [row for row, _ in rows]
 
 

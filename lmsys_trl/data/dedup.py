@@ -9,8 +9,8 @@ from rensa import RMinHash
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..battle import first_prompt, swap_probabilities
-from .columns import VOTE_COLUMNS
+from ..battle import first_prompt, swap_probabilities, without_white_space
+from .columns import TURN_COLUMNS, VOTE_COLUMNS
 from .rows import digest
 
 NUM_PERMUTATIONS = 128
@@ -32,10 +32,7 @@ def item_key(battle: dict) -> tuple[int, bool]:
         answers, in either order and ignoring white space. And whether the answers are flipped: of two battles with the
         same number and swapped answers one is flipped.
     """
-    prompt, a, b = [
-        "\x1e".join([" ".join(turn.split()) if turn else "" for turn in battle[column]])
-        for column in ("prompt", "response_a", "response_b")
-    ]
+    prompt, a, b = [without_white_space(battle[column]) for column in TURN_COLUMNS]
     flipped = a > b
     # Not digest, which takes three times as long: nothing of this number is kept.
     return hash((prompt, b, a) if flipped else (prompt, a, b)) % 2**64, flipped

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
-from ..battle import replace_surrogates
-from ..errors import UserError, raise_problems
+from ..battle import replace_surrogates, without_white_space
+from ..errors import UserError, first_problems, raise_problems
 from .columns import Reading, RowError, cell_at, is_blank, shorten
 from .files import SUFFIXES, find_files, read_rows
 from .formats import PROMPTS
@@ -22,7 +22,6 @@ ANSWERS = ("output", "response", "answer", "completion", "model_output")
 CONVERSATIONS = ("messages", "conversation", "conversations")
 MODELS = ("generator", "model", "model_name", "model_id")
 NOT_UTF8 = "bytes that are not UTF-8, or lone surrogates, replaced by U+FFFD"
-NUM_ERRORS_SHOWN = 5
 NUM_ROWS_SEEN = 100  # that decide how texts are written
 
 
@@ -80,10 +79,8 @@ def read_outputs(path: str | Path) -> ModelOutputs:
             names.add(_read_name(row.get(where["model"]), where["model"]))
         except (RowError, KeyError) as error:
             what = f"column {error.args[0]}: missing" if isinstance(error, KeyError) else str(error)
-            problems.append(f"{path}: row {number}: {what}")
-    if len(problems) > NUM_ERRORS_SHOWN:
-        problems[NUM_ERRORS_SHOWN:] = [f"{path}: and {len(problems) - NUM_ERRORS_SHOWN} more"]
-    raise_problems(problems)
+            problems.append(f"row {number}: {what}")
+    raise_problems([f"{path}: {problem}" for problem in first_problems(problems)])
     names.discard(None)
     if len(names) > 1:
         raise UserError(
@@ -223,22 +220,15 @@ def _by_prompt(outputs: Sequence[ModelOutputs]) -> dict[str, dict[str, Turns]]:
     problems = []
     for found in outputs:
         for number, (row_id, turns) in enumerate(zip(found.ids, found.turns, strict=True), 1):
-            text = _one_line(turns.prompt)
+            text = without_white_space(turns.prompt)
             known = answers.setdefault(str(row_id) if by_id else f"{digest(text):016x}", {})
             if found.model in known:
                 what = "id" if by_id else "prompt"
                 problems.append(f"{found.path}: row {number}: an earlier row has the same {what}")
-            elif by_id and any(text != _one_line(other.prompt) for other in known.values()):
+            elif by_id and any(text != without_white_space(other.prompt) for other in known.values()):
                 problems.append(
                     f"{found.path}: row {number}: id {row_id} has another prompt in the file of {[*known][0]}"
                 )
             known[found.model] = turns
-    if len(problems) > NUM_ERRORS_SHOWN:
-        problems[NUM_ERRORS_SHOWN:] = [f"and {len(problems) - NUM_ERRORS_SHOWN} more"]
-    raise_problems(problems)
+    raise_problems(first_problems(problems))
     return answers
-
-
-def _one_line(turns: list[str | None]) -> str:
-    """Turns without differences in white space."""
-    return "\x1e".join(" ".join((turn or "").split()) for turn in turns)

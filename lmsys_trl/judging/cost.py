@@ -14,14 +14,13 @@ if TYPE_CHECKING:
 NUM_MEASURED, NUM_TIMED = 200, 8  # battles whose tokens are counted, and that are predicted
 
 
-def estimate_cost(judge: "Judge", battles: list[dict], num_orders: int = 2) -> tuple[int, float]:
+def estimate_cost(judge: "Judge", battles: list[dict]) -> tuple[int, float]:
     """
-    Estimate what a prediction costs.
+    Estimate what a prediction in both orders costs.
 
     Args:
         judge (`Judge`): Who predicts.
         battles (`list[dict]`): The battles.
-        num_orders (`int`): In how many orders of the answers.
 
     Returns:
         `tuple[int, float]`: Tokens, and seconds on one device like this process's.
@@ -32,7 +31,7 @@ def estimate_cost(judge: "Judge", battles: list[dict], num_orders: int = 2) -> t
         sample, "ab", judge.tokenizer, settings.inference_max_length, "last", settings.prompt_version
     )
     lengths = np.array([len(ids) for ids in inputs])
-    tokens = lengths.mean() * len(battles) * num_orders
+    tokens = lengths.mean() * len(battles) * 2
     timed = [sample[place] for place in np.argsort(abs(lengths - np.median(lengths)), kind="stable")[:NUM_TIMED]]
     judge.predict_dataset(timed[:1])  # the first call takes longer
     start = time.perf_counter()

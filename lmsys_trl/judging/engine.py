@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
-from ..models.base import load_model_config
+from ..models.base import context_length, load_model_config
 from ..models.head import FROZEN
 from ..models.probes import read_probes
 from ..options import EngineConfig
@@ -52,9 +52,7 @@ class EngineJudge(Judge):
         self.adapter_name = None
         self.identity = {**parts.identity, "precision": {**parts.identity["precision"], "engine": engine.name}}
         self._turn = threading.Lock()
-        self._context_length = getattr(
-            load_model_config(parts.base).get_text_config(), "max_position_embeddings", None
-        )
+        self._context_length = context_length(load_model_config(parts.base))
         self._compare_probes(parts.adapter, tolerance)
 
     def letter_logits(

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..data.dataset import data_fingerprint
 from ..errors import UserError
 from ..models.adapter_weights import attach_adapter
-from ..models.base import load_base
+from ..models.base import context_length, load_base
 from ..models.head import FROZEN, install_head, keep_letters
 from ..models.judge_file import JudgeFile
 from ..predictions.features import feature_matrix
@@ -251,7 +251,7 @@ class Judge:
     @property
     def context_length(self) -> int | None:
         """How many tokens the base model can read."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return context_length(self.model.config)
 
     def _checked_length(self, max_length: int | None) -> int:
         max_length, context = max_length or self.settings.inference_max_length, self.context_length

@@ -10,6 +10,8 @@ import httpx2
 from ..errors import UserError
 from .loading import JudgeParts
 
+CONCURRENCY, ATTEMPTS = 32, 5  # requests at a time, and tries of each
+
 
 class ServerEngine:
     """
@@ -19,24 +21,22 @@ class ServerEngine:
         base_url (`str`): Such as `http://localhost:8000/v1`.
         parts (`JudgeParts`): Whose letters are asked for.
         model (`str`): The name under which the server has the judge: of the merged model, or of the adapter.
-        concurrency (`int`): Requests at a time.
 
     Raises:
         UserError: If the server does not answer, or leaves out a letter.
     """
 
-    def __init__(self, base_url: str, parts: JudgeParts, model: str, concurrency: int = 32, attempts: int = 5):
+    def __init__(self, base_url: str, parts: JudgeParts, model: str):
         self.name = f"server {model}"
-        self._url, self._model, self._attempts = f"{base_url.rstrip('/')}/completions", model, attempts
+        self._url, self._model = f"{base_url.rstrip('/')}/completions", model
         self._letters = [(letter["id"], letter["letter"]) for letter in parts.settings.letters.values()]
         key = os.environ.get("OPENAI_API_KEY")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx2.Client(headers=headers, timeout=600)
-        self._concurrency = concurrency
 
     def log_probabilities(self, examples: list[list[int]]) -> list[list[float]]:
         """Of the letters, after each example."""
-        with ThreadPoolExecutor(self._concurrency) as pool:
+        with ThreadPoolExecutor(CONCURRENCY) as pool:
             return list(pool.map(self._one, examples))
 
     def _one(self, example: list[int]) -> list[float]:
@@ -64,7 +64,7 @@ class ServerEngine:
             yield float(value)
 
     def _post(self, body: dict) -> dict:
-        for attempt in range(self._attempts):
+        for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(2 ** (attempt - 1))
             try:

@@ -73,6 +73,11 @@ def load_model_config(folder: Path) -> PreTrainedConfig:
         raise UserError(f"base model {folder}: config.json is damaged, or not known: {first_line(error)}") from error
 
 
+def context_length(config: PreTrainedConfig) -> int | None:
+    """How many tokens a model can read, if its configuration says so."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
 def build_without_weights(config: PreTrainedConfig, attn_implementation: str = "eager") -> PreTrainedModel:
     """The model on the meta device."""
     with torch.device("meta"):
