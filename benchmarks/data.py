@@ -178,9 +178,10 @@ def run_prepare(*arguments) -> tuple[float, float]:
 def measure_encode(config: DataConfig, folder: Path, repetitions: int = 5) -> dict:
     """Tokens a second against an upper bound: the tokenizer alone, called on the same texts in the same batches."""
     import datasets  # these import torch, see run_prepare
+    import pyarrow as pa
     from transformers.utils import logging
 
-    from lmsys_trl.data.schema import BATTLE_FEATURES
+    from lmsys_trl.data.schema import BATTLE_SCHEMA
     from lmsys_trl.data.sources import read_battles
     from lmsys_trl.encoding.dataset import encode_dataset
     from lmsys_trl.encoding.examples import encode_battles
@@ -210,7 +211,7 @@ def measure_encode(config: DataConfig, folder: Path, repetitions: int = 5) -> di
             for batch in batches
         ]
         num_tokens = sum(len(ids) for batch in texts for ids in bare(batch))
-        dataset = datasets.Dataset.from_list(battles, features=BATTLE_FEATURES)
+        dataset = datasets.Dataset(pa.Table.from_pylist(battles, BATTLE_SCHEMA))
         functions = {
             "tokenizer alone": lambda texts=texts: list(map(bare, texts)),
             "encode_battles": lambda bs=batches: [encode_battles(b, tokenizer, MAX_LENGTH) for b in bs],

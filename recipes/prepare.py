@@ -38,10 +38,9 @@ def main():
     # Imported now: what takes seconds must not delay --help and the report of a typo.
     from lmsys_trl.data import pipeline
     from lmsys_trl.data.contamination import write_contamination
-    from lmsys_trl.data.dataset import RECORD_FILE, REMOVED_FILE, write_record
-    from lmsys_trl.data.sources import Ledger, read_sources
+    from lmsys_trl.data.ledger import RECORD_FILE, REMOVED_FILE, Ledger, write_record
+    from lmsys_trl.data.sources import read_sources
     from lmsys_trl.data.text_store import open_texts, replaced_folder, store_battles, write_removed, write_splits
-    from lmsys_trl.hub import push_folder
     from lmsys_trl.outputs import claim, refuse_other_configuration
     from lmsys_trl.publish.dataset_card import CardContent, refuse_unpublishable, write_dataset_card
     from lmsys_trl.publish.vote_statistics import vote_statistics
@@ -89,6 +88,8 @@ def main():
         logger.info(line)
     logger.info("Written to %s", output_dir)
     if config.push_to_hub:
+        from lmsys_trl.hub import push_folder
+
         message = f"{len(prepared)} battles"
         url = push_folder(output_dir, config.hub_dataset_id, "dataset", config.hub_private_repo, message)
         logger.info("Pushed: %s", url)

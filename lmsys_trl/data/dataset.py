@@ -13,12 +13,10 @@ from huggingface_hub import DatasetCard
 from huggingface_hub.errors import HFValidationError
 from yaml import YAMLError
 
-from ..artifacts import file_fingerprint, write_json
 from ..errors import UserError, first_line
 from ..hub import describe_dataset
-from .schema import BATTLE_FEATURES
-from .sources import Ledger
-from .text_store import RECORD_FILE, REMOVED_FILE
+from .ledger import RECORD_FILE, REMOVED_FILE
+from .schema import BATTLE_SCHEMA
 
 
 def load_battles(name: str) -> DatasetDict:
@@ -38,7 +36,7 @@ def load_battles(name: str) -> DatasetDict:
             f"dataset_name: {name} is not a data set, neither a folder nor on the Hub ({first_line(error)}). Make it "
             f"with lmsys-trl prepare --output_dir {name}"
         ) from error
-    missing = sorted(set(BATTLE_FEATURES) - set(battles["train"].column_names if "train" in battles else []))
+    missing = sorted(set(BATTLE_SCHEMA.names) - set(battles["train"].column_names if "train" in battles else []))
     if missing:
         raise UserError(f"dataset_name: {name} has no columns {', '.join(missing)}. Make it with lmsys-trl prepare")
     return battles
@@ -74,29 +72,6 @@ def dataset_info(name: str) -> dict:
         else:
             known |= describe_dataset(name)
     return known
-
-
-def write_record(ledger: Ledger, provenance: dict, folder: Path) -> dict[str, str]:
-    """
-    Write `prepare.json`: how a data set was made, for machines.
-
-    Args:
-        ledger (`Ledger`): What was read and changed.
-        provenance (`dict`): Command, configuration and versions.
-        folder (`Path`): The data set.
-
-    Returns:
-        `dict[str, str]`: The hash of each parquet file of a configuration, by its path in the data set.
-    """
-    files = {
-        path.relative_to(folder).as_posix(): file_fingerprint(path) for path in sorted(folder.glob("*/*.parquet"))
-    }
-    sources = {
-        name: {**origin, "rows": ledger.num_rows[name], "changes": ledger.changes[name]}
-        for name, origin in ledger.origins.items()
-    }
-    write_json(folder / RECORD_FILE, {"sources": sources, "sha256": files, **provenance})
-    return files
 
 
 def data_fingerprint(dataset: Dataset) -> str:

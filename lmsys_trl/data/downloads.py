@@ -3,11 +3,9 @@
 from contextlib import suppress
 from pathlib import Path
 
-from huggingface_hub import DatasetCard
 from yaml import YAMLError
 
 from ..errors import UserError, first_line
-from ..hub import download_repository
 from .files import SUFFIXES
 
 COMPRESSION_SUFFIXES = ("", ".gz", ".zip")
@@ -38,6 +36,11 @@ def download(path: str, pattern: str | None = None) -> tuple[Path, dict]:
 
 
 def _download_from_hub(repo_id: str, revision: str, pattern: str | None) -> tuple[Path, dict]:
+    # Imported now: the Hub's client takes a quarter of a second, and most sources are files.
+    from huggingface_hub import DatasetCard
+
+    from ..hub import download_repository
+
     patterns = (
         [pattern]
         if pattern

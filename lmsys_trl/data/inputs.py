@@ -14,8 +14,9 @@ from ..errors import UserError
 from ..terminal import logger
 from .config import OUR_COLUMNS, BattlesConfig
 from .dataset import data_fingerprint, load_battles
-from .schema import BATTLE_FEATURES
-from .sources import EXTRA, Ledger, read_battles, read_source
+from .ledger import Ledger
+from .schema import BATTLE_SCHEMA
+from .sources import EXTRA, read_battles, read_source
 from .text_store import write_arrow
 
 if TYPE_CHECKING:
@@ -51,10 +52,8 @@ def battles_to_predict(
             folder.mkdir(parents=True, exist_ok=True)
             source, ledger = config.source(), Ledger()
             battles = read_source(source, ledger, lenient=True, max_broken_fraction=0, with_extra=with_extra)
-            schema = BATTLE_FEATURES.arrow_schema
-            num_battles = write_arrow(
-                battles, stored, schema.append(pa.field(EXTRA, "string")) if with_extra else schema
-            )
+            extra = pa.schema([(EXTRA, "string")] if with_extra else [])
+            num_battles = write_arrow(battles, stored, pa.unify_schemas([BATTLE_SCHEMA, extra]))
             changes: Counter = ledger.changes[source.name]
             notes = "".join(f" ({count} {change})" for change, count in changes.items())
             logger.info("%s: %d battles%s", config.test_file, num_battles, notes)

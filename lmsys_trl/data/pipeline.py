@@ -19,8 +19,8 @@ from ..errors import UserError
 from .columns import VOTE_COLUMNS
 from .config import PrepareConfig
 from .dedup import connected_groups, merged_votes, near_duplicates
+from .ledger import Ledger
 from .source import Source
-from .sources import Ledger
 from .splits import assign_folds as number_folds
 from .splits import held_out_groups, sample_by_hash
 from .text_store import CHUNK, take_rows

@@ -74,7 +74,7 @@ def to_battle(
         blank_winner (`str`, *optional*): "tie" to read a blank vote as a tie.
 
     Returns:
-        `dict`: A row of [`BATTLE_FEATURES`]. It may have `annotator`, `given_group`, and `first_prompt`: what the user
+        `dict`: A row of [`BATTLE_SCHEMA`]. It may have `annotator`, `given_group`, and `first_prompt`: what the user
         wrote first, where a system text stands before it. Without an id in the row, the id is a hash of the texts.
 
     Raises:

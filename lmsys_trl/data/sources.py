@@ -1,9 +1,9 @@
-"""Sources of votes -> battles, and a ledger of what was read, changed and removed."""
+"""Sources of votes -> battles; what was read, changed and removed goes into a ledger."""
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from .columns import TURN_COLUMNS, BlankVote, DroppedRow, Reading, RowError
 from .downloads import download
 from .files import STANDARD_INPUT, DataFile, find_files, read_rows
 from .formats import OWN_COLUMNS, Format, as_tuple, find_format, mapped_format
+from .ledger import Ledger
 from .rows import ballots, kept_text, read_id, to_battle
 from .source import Source
 from .texts import lists_of_turns
@@ -23,36 +24,6 @@ ANNOTATOR = "annotator"
 NUM_ROWS_SEEN = 100  # rows that decide the format of a file
 EXTRA = "fields that are not read"  # of a battle: those of its row, as JSON
 MAX_BROKEN_FRACTION = 0.1  # a source with more broken rows is probably in another format
-
-
-@dataclass
-class Ledger:
-    """What was read, changed and removed, by source."""
-
-    origins: dict[str, dict] = field(default_factory=dict)  # source -> revision, license and hashes of its files
-    num_rows: Counter = field(default_factory=Counter)  # source -> rows read
-    changes: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))  # source -> change -> how often
-    removed: list[dict] = field(default_factory=list)  # source, row (from 1), id, reason and the row as JSON
-    unused: dict[str, list[str]] = field(default_factory=dict)  # source -> columns that are not read
-    never_met: dict[str, list[str]] = field(default_factory=dict)  # source -> values of votes that no row has
-
-    def notes(self) -> list[str]:
-        """What a person should know of the rows that were read, a line each."""
-        lines = []
-        for source, num_rows in self.num_rows.items():
-            reasons = Counter(entry["reason"] for entry in self.removed if entry["source"] == source)
-            for reason, count in reasons.most_common(NUM_ERRORS_SHOWN):
-                lines.append(f"{source}: {count} of {num_rows} rows removed: {reason}")
-            if self.unused.get(source):
-                lines.append(f"{source}: columns that are not read: {', '.join(self.unused[source])}")
-            if self.never_met.get(source):
-                lines.append(f"{source}: values in votes that occur in no row: {', '.join(self.never_met[source])}")
-        return lines
-
-    def remove(self, source: str, row: int, battle_id: str | None, reason: str, content: dict) -> None:
-        """Record a row that is not used."""
-        text = json.dumps(content, default=str)
-        self.removed.append({"source": source, "row": row, "id": battle_id, "reason": reason, "content": text})
 
 
 def read_source(
@@ -73,7 +44,7 @@ def read_source(
         with_extra (`bool`): Give each battle [`EXTRA`].
 
     Yields:
-        Rows of [`BATTLE_FEATURES`], with what [`to_battle`] adds, and `kept`: the cells of the columns to keep.
+        Rows of [`BATTLE_SCHEMA`], with what [`to_battle`] adds, and `kept`: the cells of the columns to keep.
 
     Raises:
         UserError: If a file is not what its name says, of an unknown format, without rows, with too many broken ones,

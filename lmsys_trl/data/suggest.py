@@ -14,9 +14,10 @@ from .columns import TURN_COLUMNS, cell_at, is_blank, shorten
 from .downloads import download
 from .files import DataFile, find_files, read_rows
 from .formats import find_format
+from .ledger import Ledger
 from .messages import ROLES
 from .source import ANSWERS, DROP, FIELDS, Source, vote_key
-from .sources import Ledger, read_source
+from .sources import read_source
 
 NUM_ROWS = 1000  # rows that are looked at
 MAX_VALUES = 12  # of a vote, apart from the names of models

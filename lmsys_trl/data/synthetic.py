@@ -75,7 +75,7 @@ def make_battles(num_battles: int, seed: int | str = 0) -> list[dict]:
         seed (`int` or `str`): Battle `i` depends only on the seed and `i`.
 
     Returns:
-        `list[dict]`: Rows of [`BATTLE_FEATURES`] with `probabilities` besides: those from which the vote was drawn,
+        `list[dict]`: Rows of [`BATTLE_SCHEMA`] with `probabilities` besides: those from which the vote was drawn,
         in the order of `WINNERS`.
     """
     return [_make_battle(f"{seed}-{i}") for i in range(num_battles)]

@@ -19,15 +19,13 @@ from ..battle import swap_battle, swap_probabilities
 from ..errors import UserError
 from .columns import VOTE_COLUMNS
 from .dedup import item_key, prompt_key
+from .ledger import RECORD_FILE, REMOVED_FILE
 from .rows import digest
-from .schema import BATTLE_FEATURES, PREPARED_FEATURES
+from .schema import BATTLE_SCHEMA, PREPARED_SCHEMA
 
-RECORD_FILE, REMOVED_FILE = "prepare.json", "removed.parquet"  # in the folder of a data set
 CHUNK = 1000  # battles whose texts are in memory at a time
 TEXT_COLUMNS = ("source", "language", "model_a", "model_b", "prompt", "response_a", "response_b")
-TEXT_SCHEMA = pa.schema(
-    [*(BATTLE_FEATURES.arrow_schema.field(name) for name in TEXT_COLUMNS), ("first_prompt", "string")]
-)
+TEXT_SCHEMA = pa.schema([*(BATTLE_SCHEMA.field(name) for name in TEXT_COLUMNS), ("first_prompt", "string")])
 REMOVED_SCHEMA = pa.schema(
     [("source", "string"), ("row", "int64"), ("id", "string"), ("reason", "string"), ("content", "string")]
 )
@@ -88,12 +86,12 @@ def _refuse_foreign_files(folder: Path) -> None:
         )
 
 
-def write_arrow(battles: Iterable[dict], path: Path, schema: pa.Schema = BATTLE_FEATURES.arrow_schema) -> int:
+def write_arrow(battles: Iterable[dict], path: Path, schema: pa.Schema = BATTLE_SCHEMA) -> int:
     """
     Write battles to an Arrow file in chunks, so that memory does not grow with their number.
 
     Args:
-        battles (`Iterable[dict]`): Rows of [`BATTLE_FEATURES`].
+        battles (`Iterable[dict]`): Rows of [`BATTLE_SCHEMA`].
         path (`Path`): The file, which `datasets.Dataset.from_file` and [`open_texts`] memory-map.
         schema (`Schema`): The columns to write.
 
@@ -180,7 +178,7 @@ def write_splits(battles: pd.DataFrame, texts: pa.Table, folder: Path, keep: Seq
 
 def write_parquet(battles: pd.DataFrame, texts: pa.Table, path: Path, keep: Sequence[str] = ()) -> None:
     """
-    Write battles as rows of [`PREPARED_FEATURES`].
+    Write battles as rows of [`PREPARED_SCHEMA`].
 
     Args:
         battles (`DataFrame`): With `id`, `group`, `fold`, `swapped_from` and [`VOTE_COLUMNS`]. The index is the row in
@@ -189,7 +187,7 @@ def write_parquet(battles: pd.DataFrame, texts: pa.Table, path: Path, keep: Sequ
         path (`Path`): The file.
         keep (`Sequence[str]`): Further columns of `texts` to write.
     """
-    schema = pa.schema([*PREPARED_FEATURES.arrow_schema, *((name, pa.string()) for name in keep)])
+    schema = pa.schema([*PREPARED_SCHEMA, *((name, pa.string()) for name in keep)])
     swapped_names = list(swap_battle(dict.fromkeys(texts.column_names)))
     with (
         pq.ParquetWriter(path, schema, compression="zstd") as writer,

@@ -46,7 +46,7 @@ def encode_dataset(
     The last example of each battle that has a vote or teachers, as tokens and labels.
 
     Args:
-        battles (`Dataset`): Battles with [`BATTLE_FEATURES`], with or without a column of [`join_teachers`].
+        battles (`Dataset`): Battles with [`BATTLE_SCHEMA`], with or without a column of [`join_teachers`].
         tokenizer (`PreTrainedTokenizerBase`): As loaded by [`load_tokenizer`].
         max_length (`int`): Maximum tokens in an example.
         swap (`str`): "none"; "all" for each battle and its swapped copy, an example each; or "paired" for both in one

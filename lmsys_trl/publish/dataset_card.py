@@ -16,9 +16,8 @@ from ..battle import WINNERS
 from ..data.columns import VOTE_COLUMNS
 from ..data.config import PrepareConfig
 from ..data.contamination import NO_MATCH
-from ..data.dataset import REMOVED_FILE
+from ..data.ledger import REMOVED_FILE, Ledger
 from ..data.source import Source
-from ..data.sources import Ledger
 from ..encoding.template import PROMPT_VERSION
 from ..errors import UserError
 from ..report.plots import NAMES, png

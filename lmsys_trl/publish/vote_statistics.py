@@ -14,8 +14,7 @@ from ..predictions.features import battle_features
 from ..report.bootstrap import GroupBootstrap, figure
 
 NUM_SAMPLED = 2000  # battles whose texts are looked at
-MAX_ITEMS = 2000  # with several votes
-MAX_VOTES = 30  # on one item
+MAX_VOTES = 30  # on one item, whose voters are compared
 MAX_ANNOTATORS = 20
 MIN_COUNTED = 10  # votes, below which a fraction says nothing
 NUM_RESAMPLES = 200
@@ -87,7 +86,7 @@ def vote_statistics(battles: pd.DataFrame, texts: pa.Table) -> VoteStatistics:
         favors=_favors(battles, texts),
         num_repeated=len(for_either),
         num_contradictory=int(for_either.all(axis=1).sum()),
-        alpha=_alpha(several, items),
+        alpha=krippendorff_alpha(pd.crosstab(items, several).to_numpy()),
         annotators=_annotators(battles["annotator"][several.index], several, items, battles["annotator"]),
     )
 
@@ -119,24 +118,31 @@ def _is_decided(votes: np.ndarray) -> np.ndarray:
     return (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) == 1
 
 
-def _alpha(choice: pd.Series, items: pd.Series) -> dict | None:
-    chosen = items.drop_duplicates().head(MAX_ITEMS)
-    kept = items.isin(chosen)
-    number = items[kept].groupby(items[kept]).cumcount()
-    table = pd.DataFrame({"item": items[kept], "number": number, "choice": choice[kept].astype(float)})
-    matrix = table[number < MAX_VOTES].pivot(index="number", columns="item", values="choice").to_numpy()
-    num_items = matrix.shape[1]
-    if num_items < 2 or choice.nunique() < 2:
-        return None
-    import evalica  # takes half a second, and few data sets have several votes on an item
+def krippendorff_alpha(counts: np.ndarray) -> dict | None:
+    """
+    [Krippendorff's alpha](https://repository.upenn.edu/handle/20.500.14332/2089) of nominal votes, and its interval
+    by resampling items.
 
-    # evalica's own bootstrap can miss the estimate where items have different numbers of votes.
+    Args:
+        counts (`ndarray`): How many votes each item has for each class, two at least, of shape `(items, classes)`.
+
+    Returns:
+        `dict`, *optional*: A figure; None with a single item, or if all votes are the same.
+    """
+    num_items = len(counts)
+    if num_items < 2 or np.count_nonzero(counts.sum(axis=0)) < 2:
+        return None
+    num_votes = counts.sum(axis=1)
+    disagreement = (num_votes**2 - (counts**2).sum(axis=1)) / (num_votes - 1)
+    per_item = np.column_stack([disagreement, counts])
     random = np.random.default_rng(0)
-    draws = [random.integers(0, num_items, num_items) for _ in range(NUM_RESAMPLES)]
-    value, *resampled = (
-        evalica.alpha(pd.DataFrame(matrix[:, columns]), distance="nominal").alpha
-        for columns in [np.arange(num_items), *draws]
-    )
+    draws = (random.integers(0, num_items, num_items) for _ in range(NUM_RESAMPLES))
+    resampled = [np.bincount(draw, minlength=num_items) @ per_item for draw in draws]
+    observed, *totals = np.array([per_item.sum(axis=0), *resampled]).T
+    total = np.sum(totals, axis=0)
+    expected = (total**2 - np.square(totals).sum(axis=0)) / (total - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample may have votes for one class only
+        value, *resampled = np.where(expected > 0, 1 - observed / expected, np.nan)
     return figure(value, np.array(resampled))
 
 

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, trainer_utils
 from trl import ModelConfig, get_peft_config
 
 from ..artifacts import file_fingerprint, provenance, strip_local_paths
-from ..data.dataset import REMOVED_FILE, dataset_info, removed_ids
+from ..data.dataset import dataset_info, removed_ids
+from ..data.ledger import REMOVED_FILE
 from ..data.synthetic import make_battles
 from ..encoding.dataset import encode_dataset
 from ..errors import UserError, raise_problems

@@ -26,7 +26,7 @@ def join_teachers(
     Add the predictions of teachers.
 
     Args:
-        battles (`Dataset`): Battles with [`PREPARED_FEATURES`]. A swapped copy gets its source's predictions, swapped.
+        battles (`Dataset`): Battles with [`PREPARED_SCHEMA`]. A swapped copy gets its source's predictions, swapped.
         files (`list[str]`): Predictions files, one for each teacher. If one has both orders their mean is taken.
         allow_unmatched (`bool`): Accept battles without a prediction (they learn from their vote alone), and
             predictions on battles that the data set does not know.

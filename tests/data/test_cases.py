@@ -5,9 +5,10 @@ import json
 import pytest
 
 from lmsys_trl.battle import vote_for
+from lmsys_trl.data.ledger import Ledger
 from lmsys_trl.data.rows import digest
 from lmsys_trl.data.source import Source
-from lmsys_trl.data.sources import Ledger, read_battles, read_source
+from lmsys_trl.data.sources import read_battles, read_source
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsys_trl.battle import vote_for
+from lmsys_trl.data.ledger import Ledger
 from lmsys_trl.data.source import Source, vote_key
-from lmsys_trl.data.sources import Ledger, read_battles, read_source
+from lmsys_trl.data.sources import read_battles, read_source
 from lmsys_trl.errors import UserError
 
 A, B, TIE = map(vote_for, ("model_a", "model_b", "tie"))

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsys_trl.battle import vote_for, winner_of
+from lmsys_trl.data.ledger import Ledger
 from lmsys_trl.data.rows import digest
 from lmsys_trl.data.source import Source
-from lmsys_trl.data.sources import Ledger, read_battles, read_source
+from lmsys_trl.data.sources import read_battles, read_source
 
 HEADER = ["id", "model_a", "model_b", "prompt", "response_a", "response_b"]
 WINNERS = ["winner_model_a", "winner_model_b", "winner_tie"]

@@ -6,8 +6,9 @@ import json
 import pytest
 
 from lmsys_trl.battle import vote_for
+from lmsys_trl.data.ledger import Ledger
 from lmsys_trl.data.source import Source
-from lmsys_trl.data.sources import Ledger, read_source
+from lmsys_trl.data.sources import read_source
 from lmsys_trl.data.suggest import suggest
 
 QUESTIONS = ["Why is the sky blue?", "What is 17 times 23?", "Name three herbs.", "Who wrote Emma?"]

@@ -4,6 +4,7 @@ import runpy
 import sys
 import threading
 
+import pyarrow as pa
 import pytest
 from datasets import Dataset
 from helpers.models import build_base
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsys_trl.data.columns import TURN_COLUMNS
-from lmsys_trl.data.schema import BATTLE_FEATURES
+from lmsys_trl.data.schema import BATTLE_SCHEMA
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.encoding.examples import IGNORED, encode_battle, example_spans
 from lmsys_trl.encoding.preview import Tally, render_battle, visible
@@ -133,9 +134,8 @@ def folder(tmp_path_factory):
     (folder / "models" / "tiny" / "model.safetensors").unlink()  # no weights are loaded
     battles = make_battles(9)
     write_votes(folder / "votes.csv", battles)
-    rows = [{name: battle.get(name) for name in BATTLE_FEATURES} for battle in battles]
-    rows[4]["vote"] = None
-    Dataset.from_list(rows, BATTLE_FEATURES).to_parquet(folder / "battles" / "train.parquet")
+    battles[4]["vote"] = None
+    Dataset(pa.Table.from_pylist(battles, BATTLE_SCHEMA)).to_parquet(folder / "battles" / "train.parquet")
     return folder
 
 

@@ -18,8 +18,9 @@ from transformers import AutoConfig
 
 from lmsys_trl.config import parse_config
 from lmsys_trl.data.config import PrepareConfig
+from lmsys_trl.data.ledger import Ledger
 from lmsys_trl.data.source import Source
-from lmsys_trl.data.sources import Ledger, read_battles, read_source
+from lmsys_trl.data.sources import read_battles, read_source
 from lmsys_trl.data.suggest import describe
 from lmsys_trl.data.synthetic import kaggle_row, make_battles
 from lmsys_trl.errors import UserError

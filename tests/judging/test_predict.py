@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
@@ -19,7 +20,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from lmsys_trl import Judge
 from lmsys_trl.battle import prompt_group, swap_battle, swap_probabilities, winner_of
-from lmsys_trl.data.schema import BATTLE_FEATURES
+from lmsys_trl.data.schema import BATTLE_SCHEMA
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.encoding.batching import distribute, token_batches
 from lmsys_trl.encoding.examples import encode_battle
@@ -73,8 +74,7 @@ def both(judge, battles):
 
 
 def as_dataset(battles) -> Dataset:
-    rows = [{name: battle.get(name) for name in BATTLE_FEATURES} for battle in battles]
-    return Dataset.from_list(rows, features=BATTLE_FEATURES)
+    return Dataset(pa.Table.from_pylist(battles, BATTLE_SCHEMA))
 
 
 def test_batch_order_and_shard_size_do_not_matter(judge, battles, both):

@@ -3,6 +3,7 @@
 import importlib
 import sys
 
+import pyarrow as pa
 import pytest
 import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
@@ -13,7 +14,7 @@ from helpers.models import build_base, build_tokenizer
 from helpers.run import REPOSITORY, recipe
 from torch.distributed.fsdp import StateDictType
 
-from lmsys_trl.data.schema import BATTLE_FEATURES
+from lmsys_trl.data.schema import BATTLE_SCHEMA
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.errors import UserError
 from lmsys_trl.preflight.recipe import build_without_weights, find_model_config
@@ -76,9 +77,7 @@ def folder(tmp_path_factory):
     larger = build_tokenizer()
     larger.add_tokens(["one", "more"])
     larger.save_pretrained(folder / "larger")
-    battles = Dataset.from_list(
-        [{name: battle.get(name) for name in BATTLE_FEATURES} for battle in make_battles(8)], BATTLE_FEATURES
-    )
+    battles = Dataset(pa.Table.from_pylist(make_battles(8), BATTLE_SCHEMA))
     battles.to_parquet(folder / "battles" / "train.parquet")
     return folder
 

@@ -2,11 +2,14 @@
 
 import random
 
+import evalica
+import numpy as np
+import pandas as pd
 import pytest
 
 from lmsys_trl.battle import vote_for
 from lmsys_trl.data.text_store import open_texts, store_battles
-from lmsys_trl.publish.vote_statistics import vote_statistics
+from lmsys_trl.publish.vote_statistics import krippendorff_alpha, vote_statistics
 
 
 def statistics(tmp_path, battles):
@@ -54,6 +57,15 @@ def test_agreement(tmp_path, noise, low, high):
     assert all(row["compared"] == 120 for row in found.annotators)
     if noise == 0:
         assert all(row["agreement"] == 1 for row in found.annotators)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_agreement_as_another_library_computes_it(seed):
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(rng.integers(2, 6, size=30), [0.5, 0.3, 0.2])
+    ratings = pd.DataFrame([pd.Series(np.repeat([0.0, 1.0, 2.0], item)) for item in counts]).T
+    expected = evalica.alpha(ratings, distance="nominal").alpha
+    assert krippendorff_alpha(counts)["value"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_no_votes_for_one_answer(tmp_path):

@@ -1,6 +1,7 @@
 import copy
 import logging
 
+import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 from transformers import trainer_utils
 
-from lmsys_trl.data.schema import BATTLE_FEATURES
+from lmsys_trl.data.schema import BATTLE_SCHEMA
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.encoding.batching import pack_padding_free, pad_left, token_batches
 from lmsys_trl.errors import UserError
@@ -301,10 +302,10 @@ def test_special_tokens_are_aligned_without_a_notice(base, caplog, monkeypatch):
 
 
 def test_splits_without_examples(tokenizer):
-    battles = [{name: battle.get(name) for name in BATTLE_FEATURES} for battle in make_battles(3)]
-    unlabelled = Dataset.from_list([{**battle, "vote": None} for battle in battles], features=BATTLE_FEATURES)
+    battles = make_battles(3)
+    unlabelled = Dataset(pa.Table.from_pylist([{**battle, "vote": None} for battle in battles], BATTLE_SCHEMA))
     tied = [{**battle, "vote": [0.5, 0.5, 0.0]} for battle in battles]
-    labelled = Dataset.from_list(tied, features=BATTLE_FEATURES)
+    labelled = Dataset(pa.Table.from_pylist(tied, BATTLE_SCHEMA))
     judge_config, options = JudgeConfig("data"), {"use_cpu": True, "bf16": False, "max_length": 700}
     training = TrainingConfig(**options)
     with pytest.raises(UserError, match="none of its 3 training battles has a vote or teachers"):
