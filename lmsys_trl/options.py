@@ -12,7 +12,9 @@ Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "
 
 Head = Literal["lm_head", "letters", "new"]  # of models/head.py
 
-PromptVersion = Literal["lmsys-trl-v1", "lmsys-38th-v1", "lmsys-38th-code"]  # of encoding/template.py
+PromptVersion = Literal[
+    "lmsys-trl-v1", "lmsys-38th-v1", "lmsys-38th-code", "lmsys-trl-short-v1"
+]  # of encoding/template.py
 
 
 @dataclass
@@ -23,7 +25,8 @@ class JudgeConfig:
     prompt_version: PromptVersion = field(
         default="lmsys-trl-v1",
         metadata={
-            "help": "The prompt: of the reference solution, with escaped headings or without, or that of its code."
+            "help": "The prompt: of the reference solution, with escaped headings or without; that of its code; or "
+            "the turns alone, which is shorter."
         },
     )
     head: Head = field(

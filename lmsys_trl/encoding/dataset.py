@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .. import battle as battle_module
 from ..battle import WINNERS, swap_battle
+from ..data.columns import TURN_COLUMNS
 from ..data.dataset import data_fingerprint
 from . import examples as examples_module
 from . import template, tokens, turns
@@ -30,6 +31,7 @@ _MESSAGES = List({"role": Value("string"), "content": Value("string")})
 CONVERSATION_FEATURES = Features(
     {"id": Value("string"), "prompt": _MESSAGES, "completion": _MESSAGES, "num_tokens": Value("int32")}
 )
+_COLUMNS = ("id", *TURN_COLUMNS, "vote", "teachers")  # what examples are made of
 # The code and the libraries that examples depend on.
 _MODULES = (battle_module, examples_module, template, tokenizer_module, tokens, turns)
 _LIBRARIES = ("transformers", "tokenizers")
@@ -131,6 +133,7 @@ def conversation_dataset(
 
 def _map(battles: Dataset, function, features: Features, tokenizer: PreTrainedTokenizerBase, **settings) -> Dataset:
     """`Dataset.map`, cached under a fingerprint of all that examples depend on: data, tokenizer, settings and code."""
+    battles = battles.select_columns([name for name in battles.column_names if name in _COLUMNS])
     files = [__file__, *(str(module.__file__) for module in _MODULES)]
     depends_on = [
         data_fingerprint(battles), pipeline_fingerprint(tokenizer), rendered_template(tokenizer),

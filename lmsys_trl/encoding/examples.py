@@ -78,10 +78,10 @@ def encode_battles(
     """
     fixed = prompt_ids(tokenizer, prompt_version)
     room, end = _room(fixed, max_length), tokenizer.eos_token_id
+    completions = {winner: as_array([letter, end]) for winner, letter in fixed.letters.items()} | {None: as_array([])}
     encoded = []
     for battle, turns in zip(battles, tokenize_turns(battles, tokenizer, prompt_version, room), strict=True):
-        winner = _likely_winner(battle)
-        completion = as_array([] if winner is None else [fixed.letters[winner], end])
+        completion = completions[_likely_winner(battle)]
         examples = []
         for fitted in _fit(turns, room, max_length):
             parts = [fixed.prefix]
@@ -91,7 +91,7 @@ def encode_battles(
                     parts += header, text[:length]
                 parts.append(headers[-1])
             ids = np.concatenate([*parts, fixed.suffix, completion])
-            labels = np.full_like(ids, IGNORED)
+            labels = np.full(len(ids), IGNORED, np.int32)
             labels[len(ids) - len(completion) :] = completion
             examples.append({"input_ids": ids, "labels": labels, "lengths": _lengths(turns, fitted)})
         encoded.append(examples)
@@ -206,7 +206,9 @@ def _fit(turns: list[Turn], room: int, max_length: int) -> list[list[tuple[int, 
 def _lengths(turns: list[Turn], fitted: list[tuple[int, Lengths]]) -> list[int]:
     """Tokens of the prompts, and how many an example keeps; the same of both answers; and the turns not in it."""
     # Plain sums: arrays of so few numbers take a quarter as long as the tokenizer.
-    columns = ((sum(len(turns[k].texts[i]) for k, _ in fitted), sum(kept[i] for _, kept in fitted)) for i in range(3))
+    lengths = zip(*(map(len, turns[k].texts) for k, _ in fitted), strict=True)
+    kept = zip(*(kept for _, kept in fitted), strict=True)
+    columns = zip(map(sum, lengths), map(sum, kept), strict=True)
     return [*chain.from_iterable(columns), len(turns) - len(fitted)]
 
 

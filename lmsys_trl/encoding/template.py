@@ -8,6 +8,7 @@ from ..battle import replace_surrogates
 PROMPT_VERSION = "lmsys-trl-v1"  # the words of README_VERSION, in which no text can pass for a heading: the default
 README_VERSION = "lmsys-38th-v1"  # as the reference solution describes its prompt
 CODE_VERSION = "lmsys-38th-code"  # as its code writes it, which is what its published adapters have learned
+SHORT_VERSION = "lmsys-trl-short-v1"  # the turns alone: training teaches what is asked
 LETTERS = {"model_a": "A", "model_b": "B", "tie": "C"}  # the answer token by winner
 
 # What would read as a heading: at the start of a line, perhaps indented, perhaps escaped already.
@@ -64,4 +65,5 @@ TEMPLATES = {
         "\n###options\nA. Model A\nB. Model B\nC. Tie\n",
         escapes=False,
     ),
+    SHORT_VERSION: Template("", ("#Prompt{k}\n", "\n##Model A\n", "\n##Model B\n", "\n"), "", escapes=True),
 }

@@ -10,7 +10,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from lmsys_trl.battle import WINNERS, vote_for
 from lmsys_trl.data.sources import read_battles
 from lmsys_trl.encoding.examples import IGNORED, battles_to_conversations, encode_battle, encode_battles
-from lmsys_trl.encoding.template import PROMPT_VERSION, README_VERSION, TEMPLATES
+from lmsys_trl.encoding.template import PROMPT_VERSION, README_VERSION, SHORT_VERSION, TEMPLATES
 from lmsys_trl.encoding.tokenizer import check_tokenizer, load_tokenizer, pipeline_fingerprint, rendered_template
 from lmsys_trl.encoding.turns import truncate_lengths
 from lmsys_trl.errors import UserError
@@ -222,9 +222,15 @@ hostile_battles = st.integers(1, 3).flatmap(
 )
 
 
-@given(one=hostile_battles, other=hostile_battles)
-def test_different_battles_are_different_prompts(tokenizer, one, other):
-    assert (plain(one, tokenizer) == plain(other, tokenizer)) == (one == other)
+@given(one=hostile_battles, other=hostile_battles, version=st.sampled_from([PROMPT_VERSION, SHORT_VERSION]))
+def test_different_battles_are_different_prompts(tokenizer, one, other, version):
+    assert (plain(one, tokenizer, version) == plain(other, tokenizer, version)) == (one == other)
+
+
+def test_the_short_prompt_is_the_turns_alone(tokenizer):
+    written = "#Prompt1\nHi\n##Model A\nHello\n##Model B\nHey\n#Prompt2\nBye\n##Model A\nNone\n##Model B\n\n<|im_end|>"
+    battle = {**TWO_TURNS, "response_b": ["Hey", ""]}
+    assert f"user\n{written}" in tokenizer.decode(plain(battle, tokenizer, SHORT_VERSION))
 
 
 def unescaped(text):
