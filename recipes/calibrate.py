@@ -47,8 +47,9 @@ def main():
     from lmsys_trl.models.adapter_weights import weights_file
     from lmsys_trl.models.judge_file import JudgeFile
     from lmsys_trl.outputs import claim
+    from lmsys_trl.predictions.baselines import style_regression
     from lmsys_trl.predictions.calibration import fit_calibrations, refuse_calibrated
-    from lmsys_trl.predictions.features import features_of
+    from lmsys_trl.predictions.features import features_of, load_features
     from lmsys_trl.predictions.table import load_predictions
 
     problems = check_battles_config(battles_config, required=config.with_features)
@@ -64,10 +65,13 @@ def main():
         judge_file = JudgeFile.load(adapter)
         predictions = load_predictions(config.predictions)
         refuse_calibrated(predictions, config.predictions, file_fingerprint(weights_file(adapter)))
-        features = None
+        features = regression = None
         if config.with_features:
             features = features_of(all_battles(battles_config), predictions)
-        judge_file.calibration = fit_calibrations(predictions, file_fingerprint(config.predictions), features)
+            training = load_features(adapter)
+            regression = style_regression(training) if training is not None else None
+        fitted_on = file_fingerprint(config.predictions)
+        judge_file.calibration = fit_calibrations(predictions, fitted_on, features, regression)
         judge_file.save(adapter)
 
     stored = ", ".join(judge_file.calibration)

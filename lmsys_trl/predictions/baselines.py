@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from .features import FEATURES
 from .table import VOTE_COLUMNS, vote_fractions
 
 
@@ -47,16 +48,42 @@ def _class_prior(training: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
 
 def _logistic_regression(training: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
     probabilities = _class_prior(training, table)
-    votes, features = vote_fractions(training), _features(training)
-    rows, winners = np.nonzero(votes)  # a vote for several counts for each, by its fraction
-    if len(set(winners)) < 2:
+    if (model := _fit_regression(training)) is None:
         return probabilities
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    model.fit(training[features].iloc[rows], winners, logisticregression__sample_weight=votes[rows, winners])
-    seen = model.classes_
+    seen, features = model.classes_, _features(training)
     # A winner without training votes keeps its probability of the prior.
     probabilities[:, seen] = model.predict_proba(table[features]) * probabilities[:, seen].sum(axis=1, keepdims=True)
     return probabilities
+
+
+def _fit_regression(training: pd.DataFrame) -> Pipeline | None:
+    votes = vote_fractions(training)
+    rows, winners = np.nonzero(votes)  # a vote for several counts for each, by its fraction
+    if len(set(winners)) < 2:
+        return None
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    features = training[_features(training)].iloc[rows]
+    return model.fit(features, winners, logisticregression__sample_weight=votes[rows, winners])
+
+
+def style_regression(training: pd.DataFrame) -> dict | None:
+    """
+    The logistic regression of the baselines as numbers.
+
+    Args:
+        training (`DataFrame`): As made by [`features_table`].
+
+    Returns:
+        `dict`, *optional*: `mean` and `scale` of each of [`FEATURES`], `weights` of shape `(3, features)` and `biases`
+        of shape `(3,)`. None if the votes lack one of A, B and tie, or the features are those of another version.
+    """
+    if tuple(_features(training)) != FEATURES or (model := _fit_regression(training)) is None:
+        return None
+    scaler, fitted = model
+    if len(fitted.classes_) < 3:
+        return None
+    numbers = {"mean": scaler.mean_, "scale": scaler.scale_, "weights": fitted.coef_, "biases": fitted.intercept_}
+    return {name: values.tolist() for name, values in numbers.items()}
 
 
 def _features(table: pd.DataFrame) -> list[str]:

@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..metrics.functions import log_losses
 from ..terminal import logger
 from .features import FEATURES
-from .style import PENALTIES, fit_with_style, style_logits
+from .style import PENALTIES, fit_weight_of_style, fit_with_style, style_logits
 from .table import PROBABILITIES, has_vote, vote_fractions, votes_and_groups
 
 CALIBRATED_ORDERS = {"ab": "one order of the answers", "mean": "both orders"}
@@ -116,7 +116,9 @@ def cross_fitted_temperature(
     return calibrated, fit_temperature(probabilities, labels)
 
 
-def best_calibration(predictions: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> tuple[dict, bool]:
+def best_calibration(
+    predictions: np.ndarray, labels: np.ndarray, groups: np.ndarray, regression: dict | None = None
+) -> tuple[dict, bool]:
     """
     Fit a temperature alone, and a temperature with biases, and choose the one with the smaller cross-fitted log loss.
     With features it may also be one with style, if its gain is above its standard error and style alone is not
@@ -126,6 +128,8 @@ def best_calibration(predictions: np.ndarray, labels: np.ndarray, groups: np.nda
         predictions (`ndarray`): Probabilities of shape `(battles, 3)`, followed by columns of features, if any.
         labels (`ndarray`): The votes, as for [`log_losses`].
         groups (`ndarray`): Battles of one group are never on both sides of a cross-fit.
+        regression (`dict`, *optional*): A regression on style that was fitted on other votes, as from
+            [`style_regression`]. Then the style may also be that one, with a fitted weight.
 
     Returns:
         `tuple[dict, bool]`: `method`, `temperature`, `biases`, `style` (if chosen), `num_battles`, `num_groups`,
@@ -137,7 +141,9 @@ def best_calibration(predictions: np.ndarray, labels: np.ndarray, groups: np.nda
     """
     if len(set(groups)) < 2:
         raise UserError("a calibration is fitted on some groups of battles and tested on others: two groups at least")
-    before, found = log_losses(predictions[:, :3], labels), {}
+    before, found, with_style = log_losses(predictions[:, :3], labels), {}, WITH_STYLE
+    if regression is not None:
+        with_style = with_style | {"style_of_training_votes": partial(fit_weight_of_style, regression=regression)}
 
     def best_of(methods: dict[str, Callable], columns: np.ndarray = predictions) -> tuple[str, np.ndarray]:
         """The method with the smallest cross-fitted log loss, and that of each battle."""
@@ -150,17 +156,17 @@ def best_calibration(predictions: np.ndarray, labels: np.ndarray, groups: np.nda
 
     method, after = best_of(METHODS)
     if predictions.shape[1] > 3:
-        with_style, after_style = best_of(WITH_STYLE)
+        style_method, after_style = best_of(with_style)
         without_judge = np.hstack([np.full((len(labels), 3), 1 / 3), predictions[:, 3:]])
-        _, alone = best_of(WITH_STYLE, without_judge)
+        _, alone = best_of(with_style, without_judge)
         found = {"log_loss_without_style": float(after.mean()), "log_loss_of_style_alone": float(alone.mean())}
         gained, lost = after - after_style, after_style - alone
         if gained.mean() > _standard_error(gained, groups) and lost.mean() <= _standard_error(lost, groups):
-            method, after = with_style, after_style
+            method, after = style_method, after_style
     gain = before - after
     calibration = {
         "method": method,
-        **(METHODS | WITH_STYLE)[method](predictions, labels),
+        **(METHODS | with_style)[method](predictions, labels),
         "num_battles": len(labels),
         "num_groups": len(set(groups)),
         "log_loss_before": float(before.mean()),
@@ -199,7 +205,7 @@ def refuse_calibrated(predictions: pd.DataFrame, path: str, adapter: str) -> Non
 
 
 def fit_calibrations(
-    predictions: pd.DataFrame, fitted_on: str, features: pd.DataFrame | None = None
+    predictions: pd.DataFrame, fitted_on: str, features: pd.DataFrame | None = None, regression: dict | None = None
 ) -> dict[str, dict]:
     """
     Fit a calibration for one order of the answers, and one for both, and log what each gains.
@@ -208,6 +214,7 @@ def fit_calibrations(
         predictions (`DataFrame`): A predictions table. Battles without a vote are skipped.
         fitted_on (`str`): A fingerprint of the table's file.
         features (`DataFrame`, *optional*): Length and style of the battles, by id, as from [`battle_features`].
+        regression (`dict`, *optional*): As for [`best_calibration`].
 
     Returns:
         `dict[str, dict]`: By order, "ab" or "mean", those that help, as they are stored in `judge.json`.
@@ -231,7 +238,7 @@ def fit_calibrations(
         columns = rows[PROBABILITIES].to_numpy()
         if features is not None:
             columns = np.hstack([columns, features.loc[rows["id"]].to_numpy()])
-        calibration, helps = best_calibration(columns, *votes_and_groups(rows))
+        calibration, helps = best_calibration(columns, *votes_and_groups(rows), regression)
         calibration["fitted_on"] = fitted_on
         if "style" in calibration:
             calibration["style"]["features"] = list(FEATURES)

@@ -48,6 +48,41 @@ def fit_with_style(predictions: np.ndarray, labels: np.ndarray, penalty: float) 
     }
 
 
+def fit_weight_of_style(predictions: np.ndarray, labels: np.ndarray, regression: dict) -> dict:
+    """
+    Fit a temperature, biases and one weight: how far to trust a regression on style that was fitted on other votes.
+    With five numbers to fit there is little to overfit.
+
+    Args:
+        predictions (`ndarray`), labels (`ndarray`): As for [`fit_with_style`].
+        regression (`dict`): As from [`style_regression`].
+
+    Returns:
+        `dict`: As [`fit_with_style`].
+    """
+    logits, votes = np.log(np.clip(predictions[:, :3], 1e-12, 1)), as_fractions(labels, 3)
+    of_style = style_logits(predictions[:, 3:], regression) + regression["biases"]
+
+    def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        fitted = softmax(parameters[0] * logits + parameters[1] * of_style + parameters[2:], axis=1)
+        error = (fitted - votes) / len(votes)
+        gradient = [(error * logits).sum(), (error * of_style).sum(), *error.sum(axis=0)]
+        return log_losses(fitted, labels).mean(), np.array(gradient)
+
+    bounds = [(1 / 20, 20), (0, 20), *[(-10, 10)] * 3]
+    inverse, weight, *biases = minimize(objective, [1, 0, 0, 0, 0], jac=True, bounds=bounds, method="L-BFGS-B").x
+    biases = np.array(biases) + weight * np.array(regression["biases"])
+    return {
+        "temperature": float(1 / inverse),
+        "biases": (biases - biases.mean()).tolist(),
+        "style": {
+            "mean": regression["mean"],
+            "scale": regression["scale"],
+            "weights": (weight * np.array(regression["weights"])).tolist(),
+        },
+    }
+
+
 def style_logits(features: np.ndarray, style: dict) -> np.ndarray:
     """What style adds to the log probabilities: features of shape `(battles, features)` -> `(battles, 3)`."""
     return (features - style["mean"]) / style["scale"] @ np.transpose(style["weights"])

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.metrics import score
-from lmsys_trl.predictions.baselines import baseline_predictions
-from lmsys_trl.predictions.features import battle_features, features_table, load_features, save_features
+from lmsys_trl.predictions.baselines import baseline_predictions, style_regression
+from lmsys_trl.predictions.features import FEATURES, battle_features, features_table, load_features, save_features
+from lmsys_trl.predictions.style import style_logits
 
 
 def test_baselines_on_the_judges_training_votes():
@@ -31,6 +33,16 @@ def test_baselines_without_training_votes_are_cross_fitted_by_prompt():
     two_classes = table[table["winner"] != "tie"]
     predictions, _ = baseline_predictions(table, two_classes)
     assert np.allclose(predictions["logistic_regression"].sum(axis=1), 1)
+
+
+def test_the_regression_as_numbers_is_the_baseline():
+    training, table = features_table(make_battles(400, seed=1)), features_table(make_battles(300, seed=2))
+    regression = style_regression(training)
+    logits = style_logits(table[list(FEATURES)].to_numpy(), regression) + regression["biases"]
+    expected = baseline_predictions(table, training)[0]["logistic_regression"]
+    assert softmax(logits, axis=1) == pytest.approx(expected, abs=1e-9)
+    assert style_regression(training[training["winner"] != "tie"]) is None
+    assert style_regression(training.drop(columns=FEATURES[0])) is None
 
 
 def test_features_hold_no_text_and_change_their_sign_when_swapped():

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from lmsys_trl.metrics.functions import log_losses
 from lmsys_trl.predictions.calibration import apply_calibration, best_calibration, refuse_calibrated
 from lmsys_trl.predictions.style import fit_with_style
 from lmsys_trl.predictions.table import votes_and_groups
@@ -66,6 +67,26 @@ def test_style_corrects_a_judge_where_both_know_something():
     assert fitted["log_loss_after"] < fitted["log_loss_of_style_alone"] - 0.1
     assert np.array(fitted["style"]["weights"])[:2, 0] == pytest.approx([1, -1], abs=0.15)
     assert np.array(fitted["style"]["weights"])[:, 1] == pytest.approx([0, 0, 0])
+
+
+def test_a_regression_on_training_votes_needs_few_others():
+    def with_other_features(predictions, labels, groups):
+        others = np.random.default_rng(2).normal(0, 1, (len(labels), 12))
+        return np.hstack([predictions, others]), labels, groups
+
+    predictions, labels, _ = with_other_features(*battles_with_style(3000, judge=0.0, style=1.0))
+    predictions[:, :3] = 1 / 3
+    fitted = fit_with_style(predictions, labels, 0.003)
+    regression = {**fitted["style"], "biases": fitted["biases"]}
+    few = with_other_features(*battles_with_style(90, judge=1.0, style=1.0, seed=1))
+    with_regression, helps = best_calibration(*few, regression)
+    assert helps and with_regression["method"] == "style_of_training_votes"
+    assert with_regression["log_loss_after"] < best_calibration(*few)[0]["log_loss_after"]
+    found = log_losses(apply_calibration(few[0], with_regression), few[1]).mean()
+    for factor in (0.9, 1.1):  # no other weight is better on the votes that it is fitted on
+        weights = factor * np.array(with_regression["style"]["weights"])
+        other = {**with_regression, "style": {**with_regression["style"], "weights": weights}}
+        assert log_losses(apply_calibration(few[0], other), few[1]).mean() > found
 
 
 def test_style_that_says_nothing_more_is_left_out():
