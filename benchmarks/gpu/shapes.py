@@ -140,7 +140,7 @@ class Case:
         if not hasattr(self, "inputs"):
             max_length = self.judge_file.inference_max_length
             version = self.judge_file.prompt_version
-            ids, _ = encode_for_prediction(self.battles, "ab", self.tokenizer, max_length, "last", version)
+            ids, *_ = encode_for_prediction(self.battles, "ab", self.tokenizer, max_length, "last", version)
             self.inputs = [torch.from_numpy(tokens).long()[None] for tokens in ids]
         return self.inputs
 

@@ -48,18 +48,34 @@ def letter_logits(
         batches = distribute(batches, lengths, processes.num_processes)[processes.process_index]
     computed, num_done, num_examples = [], 0, sum(map(len, batches))
     columns = letter_columns(model, letters)
-    for batch in batches:
-        inputs = pad_left([{"input_ids": examples[i].tolist()} for i in batch], pad_token_id)
-        inputs = {key: tensor.to(device) for key, tensor in inputs.items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            outputs = model(**inputs, logits_to_keep=1, use_cache=False)
-        computed.append((batch, outputs.logits[:, -1, columns].double().cpu()))
+
+    def finish(batch: list[int], values: torch.Tensor) -> None:
+        nonlocal num_done
+        computed.append((batch, values.double().cpu()))
         num_done += len(batch)
         on_progress(num_done / num_examples)
+
+    running: tuple[list[int], torch.Tensor] | None = None
+    for batch in batches:
+        inputs = pad_left([{"input_ids": examples[i].tolist()} for i in batch], pad_token_id)
+        inputs = {key: to_device(tensor, device) for key, tensor in inputs.items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            outputs = model(**inputs, logits_to_keep=1, use_cache=False)
+        # An accelerator computes this batch while the results of the one before are read and the next one is padded.
+        if running:
+            finish(*running)
+        running = batch, outputs.logits[:, -1, columns]
+    if running:
+        finish(*running)
     logits = torch.empty(len(examples), len(letters), dtype=torch.float64)
     for batch, values in computed if processes is None else gather_object(computed):
         logits[batch] = values
     return logits
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on the device; on a GPU through pinned memory, so that the copy does not wait for its computations."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def activate_adapter(model: PeftModel, adapter_name: str) -> None:

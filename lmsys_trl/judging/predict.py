@@ -1,10 +1,12 @@
 """Battles -> predictions in one order of their answers, shard by shard."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,8 @@ from .resume import Shards
 if TYPE_CHECKING:
     from .judge import Judge
 
+Encoded = tuple[list[np.ndarray], list[int], list[list[int]]]  # as from encode_for_prediction
+Result = TypeVar("Result")
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
 BAR_WITH_END = BAR.replace("]", ", ends {eta:%b %d %H:%M}]")  # once there is a rate to compute it from
 
@@ -89,23 +93,44 @@ def predict_order(
         shards (`Shards`): What is saved, and where more is saved.
         options (`PredictionOptions`): How they are predicted.
     """
-    missing = shards.missing(order, places)
+    missing, max_length = shards.missing(order, places), options.max_length or judge.settings.inference_max_length
     size = options.shard_size * (options.processes.num_processes if options.processes else 1)
     with _progress_bar(f"Predicting {order}", len(places), len(places) - len(missing), options) as advance:
-        for start in range(0, len(missing), size):
-            shard = missing[start : start + size]
-            table = _predict_shard(judge, [as_battle(battles[int(place)]) for place in shard], order, options, advance)
+        divided = [missing[start : start + size] for start in range(0, len(missing), size)]
+
+        def encode(shard: np.ndarray) -> tuple[list[dict], Encoded]:
+            chosen = [as_battle(battles[int(place)]) for place in shard]
+            return chosen, encode_for_prediction(
+                chosen, order, judge.tokenizer, max_length, options.examples, judge.settings.prompt_version
+            )
+
+        for shard, (chosen, encoded) in zip(divided, _one_ahead(encode, divided), strict=True):
+            table = _predict_shard(judge, chosen, encoded, order, options, advance)
             shards.add(order, table.assign(place=shard))
     return shards.table(order, places)
 
 
+def _one_ahead(function: Callable[[np.ndarray], Result], items: list[np.ndarray]) -> Iterator[Result]:
+    """As `map`. The next result is computed in a thread, while the caller works with the one before."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        ahead: deque[Future[Result]] = deque()
+        for item in items:
+            ahead.append(thread.submit(function, item))
+            if len(ahead) == 2:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
 def _predict_shard(
-    judge: "Judge", battles: list[dict], order: str, options: PredictionOptions, advance: Callable[[int], None]
+    judge: "Judge",
+    battles: list[dict],
+    encoded: Encoded,
+    order: str,
+    options: PredictionOptions,
+    advance: Callable[[int], None],
 ) -> pd.DataFrame:
-    max_length = options.max_length or judge.settings.inference_max_length
-    inputs, owners, lengths = encode_for_prediction(
-        battles, order, judge.tokenizer, max_length, options.examples, judge.settings.prompt_version
-    )
+    inputs, owners, lengths = encoded
     done = 0
 
     def on_progress(fraction: float) -> None:
