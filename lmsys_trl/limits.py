@@ -107,6 +107,7 @@ RANGES = {
     ),
     "min_confidence": Range("from 0 to 1", lambda x: 0 <= x <= 1),
     "max_nesting": Range("1 to 500", lambda x: 1 <= x <= 500),
+    "port": Range("1 to 65535", lambda x: 1 <= x <= 65535),
     "max_steps": Range("1 or more, or -1 for whole epochs", lambda x: x >= 1 or x == -1),
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ from .errors import UserError
 # Keys of which an output does not depend.
 ELSEWHERE = (
     "overwrite", "output_dir", "push_to_hub", "hub_dataset_id", "hub_private_repo", "publish_despite_license",
+    "report_to", "project", "run_name",
 )  # fmt: skip
 SHARD_NAMES = re.compile(r"record\.json|battles\.arrow|(ab|ba)-\d+\.parquet|\d+|attack-\d+-\w+|\..*\.tmp")
 
@@ -95,7 +96,8 @@ def refuse_foreign(folder: Path, names: Iterable[str], marks: Iterable[str], wha
     Args:
         folder (`Path`): The folder.
         names (`Iterable[str]`): The files that would be replaced, as patterns.
-        marks (`Iterable[str]`): Files, as patterns, of which one says that the folder is ours.
+        marks (`Iterable[str]`): Files, as patterns, of which one says that the folder is ours. One in JSON must be a
+            record with our versions: others have files of such names too.
         what (`str`): What it would be, for the message.
 
     Raises:
@@ -103,13 +105,22 @@ def refuse_foreign(folder: Path, names: Iterable[str], marks: Iterable[str], wha
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output_dir: {folder} is a file. Choose another name")
-    if any(any(folder.glob(mark)) for mark in marks):
+    if any(_is_ours(path) for mark in marks for path in folder.glob(mark)):
         return
     found = sorted({path.name for name in names for path in folder.glob(name)})
     if found:
         raise UserError(
             f"output_dir: {folder} is not {what}, and its {', '.join(found)} would be replaced. Choose another"
         )
+
+
+def _is_ours(mark: Path) -> bool:
+    if mark.suffix != ".json":
+        return True
+    try:
+        return "lmsys-trl" in json.loads(mark.read_text(encoding="utf-8"))["versions"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def refuse_other_configuration(record: Path, configuration: dict, what: str) -> None:

@@ -44,6 +44,7 @@ def main():
 
     # Imported now: what takes seconds must not delay --help and the report of a typo.
     from lmsys_trl.artifacts import atomic_write
+    from lmsys_trl.data.files import as_json
     from lmsys_trl.judging.judge import Judge
     from lmsys_trl.judging.rank import rank_candidates
     from lmsys_trl.models.precision import check_inference_config, precision_overrides
@@ -54,6 +55,10 @@ def main():
     problems = [*check_inference_config(inference), *check_shards(shards)]
     if output_file.suffix != ".jsonl":
         problems.append(f"output_file: expected a name that ends in .jsonl, found {output_file}")
+    elif output_file.exists() and not is_ranking(output_file):
+        problems.append(
+            f"output_file: {output_file} exists and holds no ranking, so it is not replaced. Choose another name"
+        )
     raise_problems(problems)
     with claim_with_shards(output_file, shards, [config.input_file, config.adapter], True):
         rows = read_candidates(config.input_file)
@@ -68,8 +73,18 @@ def main():
         )
         with atomic_write(output_file) as draft, draft.open("w", encoding="utf-8") as file:
             for row, found in zip(rows, ranked, strict=True):
-                file.write(json.dumps(row | found, default=str) + "\n")
+                file.write(as_json(row | found) + "\n")
     logger.info("The candidates of %d prompts are ranked, written to %s", len(rows), output_file)
+
+
+def is_ranking(path: Path) -> bool:
+    """Whether a file is empty, or was written by this recipe."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            line = file.readline()
+        return not line or {"ranking", "scores"} <= set(json.loads(line))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def read_candidates(path: str) -> list[dict]:

@@ -80,6 +80,7 @@ def main():
         if checkpoint:
             logger.info("Resuming from %s", checkpoint)
         run.log_summary(given, examples, training.world_size, trainer.model)
+        run.evaluate_at_end(trainer)
         trainer.train(resume_from_checkpoint=checkpoint)
         run.exit_if_stopped(trainer)
 

@@ -11,6 +11,7 @@ an interrupted run resumes after the last shard in OUTPUT_DIR/predictions.shards
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from lmsys_trl.config import parse_config
 from lmsys_trl.data.config import BattlesConfig
@@ -38,6 +39,16 @@ class ValidateConfig:
     attack: list[str] = field(
         default_factory=list,
         metadata={"help": "Also write for the judge: names of attacks on the answer that loses, or all."},
+    )
+    report_to: list[Literal["tensorboard", "wandb", "trackio"]] = field(
+        default_factory=list, metadata={"help": "Trackers that get the figures and plots of the report too."}
+    )
+    project: str | None = field(
+        default=None,
+        metadata={"help": "With report_to: the project in wandb and trackio (default: huggingface, as in training)."},
+    )
+    run_name: str | None = field(
+        default=None, metadata={"help": "With report_to: the name of the run (default: that of output_dir)."}
     )
     overwrite: bool = field(
         default=False, metadata={"help": "Replace a report in output_dir that was made with another configuration."}
@@ -69,6 +80,7 @@ def main():
     from lmsys_trl.report.page import REPORT_FILES, write_report
     from lmsys_trl.report.slices import battle_attributes
     from lmsys_trl.report.summary import behind_baselines, format_summary
+    from lmsys_trl.report.trackers import check_trackers, log_report, start_trackers
     from lmsys_trl.report.votes import (
         baseline_features,
         judge_predictions,
@@ -85,12 +97,15 @@ def main():
     shards = output_dir / "predictions.shards"
     if config.attack and not config.adapter:
         problems.append("attack: needs adapter, since attacked battles are predicted anew")
-    raise_problems([*problems, *check_attacks(config.attack), *check_shards(shards)])
+    problems += [*check_trackers(config.report_to), *check_attacks(config.attack), *check_shards(shards)]
+    raise_problems(problems)
     refuse_foreign(output_dir, REPORT_FILES, ("metrics.json", shards.name), "a report")
     if not config.overwrite:
         refuse_other_configuration(output_dir / "metrics.json", made["configuration"], "report")
     inputs = (battles_config.test_file, battles_config.dataset_name, config.known_probabilities, *config.predictions)
     with claim_with_shards(output_dir, shards, inputs, processes.is_main_process):
+        wanted = config.report_to if processes.is_main_process else []
+        trackers = start_trackers(wanted, config.project, config.run_name, output_dir)
         files = read_predictions(config.predictions)
         battles, votes, fingerprint = load_votes(battles_config, config.predictions, files)
         judges = {name: judge_predictions(name, table, votes) for name, table in files.items()}
@@ -118,7 +133,8 @@ def main():
             **made,
         }
         shards.mkdir(parents=True, exist_ok=True)  # says that the folder is ours while its report is incomplete
-        write_report(output_dir, figures, record, votes, judges, tables | files, battles, known)
+        plots = write_report(output_dir, figures, record, votes, judges, tables | files, battles, known)
+        log_report(trackers, figures, {name: str(record[name]) for name in ("battles", "command")}, plots)
         logger.info("\n%s", format_summary(figures))
         logger.info("The baselines were %s.", fitted_on)
         for line in attack_lines(figures.get("attacks", {})):

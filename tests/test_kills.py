@@ -1,5 +1,6 @@
 """Killed at any moment and started again: what comes out is that of a run that was never killed."""
 
+import json
 import random
 import shlex
 import shutil
@@ -12,7 +13,9 @@ from helpers.models import build_base, build_judge
 from helpers.recipe_server import REPOSITORY, RecipeServer
 from helpers.votes import write_votes
 
+from lmsys_trl.battle import winner_of
 from lmsys_trl.data.synthetic import make_battles
+from lmsys_trl.outputs import shards_of
 
 NUM_MOMENTS = 20
 KILLED = """
@@ -39,6 +42,15 @@ RUNS = {
                  "validate --adapter judge --test_file votes.csv --overwrite --output_dir out", "out"),
     "pseudo_label": ("", "pseudo_label --adapter judge --test_file votes.csv --min_confidence 0 "
                      "--output_file out.jsonl", "out.jsonl"),
+    "benchmark": ("benchmark --adapter judge --benchmark ppe --file few.jsonl --output_dir out",
+                  "benchmark --adapter judge --benchmark ppe --file ppe.jsonl --overwrite --output_dir out", "out"),
+    "compare": ("compare --adapter judge --outputs x.jsonl y.jsonl --max_battles 8 --output_dir out",
+                "compare --adapter judge --outputs x.jsonl y.jsonl z.jsonl --overwrite --output_dir out", "out"),
+    "rank in a round robin": ("rank --adapter judge --input_file few_candidates.jsonl --output_file out.jsonl",
+                              "rank --adapter judge --input_file candidates.jsonl --output_file out.jsonl",
+                              "out.jsonl"),
+    "rank in a knockout": ("", "rank --adapter judge --input_file candidates.jsonl --method knockout "
+                           "--output_file out.jsonl", "out.jsonl"),
     "calibrate": ("", "calibrate --adapter out --predictions predictions.parquet", "out"),
     "merge": ("", "merge --adapter judge other --output_dir out", "out"),
     "merge into the base": ("", "merge --adapter judge --output_dir out", "out"),
@@ -48,6 +60,7 @@ RUNS = {
     "sft in 4 bits": ("", f"sft smollm2.yaml --model_name_or_path models/wide {TINY} --load_in_4bit --dtype bfloat16 "
                       "--output_dir out", "out"),
 }  # fmt: skip
+SEVERAL_FILES = ("sft", "validate", "benchmark", "compare")  # of which the last says whether all are complete
 OF_A_RUN = ("checkpoint-", "training_args.bin", "predictions.shards")  # what a finished output may have besides
 
 
@@ -68,6 +81,7 @@ def run(hub, tmp_path_factory):
     write_votes(folder / "votes.csv", make_battles(40))
     write_votes(folder / "few.csv", make_battles(8, seed="few"))
     write_votes(folder / "more.csv", make_battles(2000, seed="more"))
+    write_texts(folder, make_battles(40))
     with RecipeServer(tmp_path_factory.mktemp("server"), **hub.environment(folder / "home", "hf_writer")) as server:
 
         def run_command(command: str, kill_after: float | None = None) -> None:
@@ -82,6 +96,33 @@ def run(hub, tmp_path_factory):
         run_command("prepare --sources votes.csv --output_dir data")
         run_command("predict --adapter judge --test_file votes.csv --output_file predictions.parquet")
         yield run_command
+
+
+def write_texts(folder: Path, battles: list[dict]) -> None:
+    """What benchmark, compare and rank read, made of the same battles."""
+    one_turn = [{name: battle[name][0] for name in ("prompt", "response_a", "response_b")} for battle in battles]
+    ppe = [
+        {"prompt": row["prompt"], "response_1": row["response_a"], "response_2": row["response_b"],
+         "winner": winner_of(battle["vote"]), "language": "English"}
+        for row, battle in zip(one_turn, battles, strict=True)
+    ]  # fmt: skip
+    answers = {
+        "x": [row["response_a"] for row in one_turn],
+        "y": [row["response_b"] for row in one_turn],
+        "z": [row["response_a"][:20] for row in one_turn],
+    }
+    files = {"ppe": ppe, "few": ppe[:8]}
+    files |= {
+        name: [{"prompt": row["prompt"], "output": text} for row, text in zip(one_turn, texts, strict=True)]
+        for name, texts in answers.items()
+    }
+    candidates = [
+        {"prompt": row["prompt"], "responses": list(texts)}
+        for row, texts in zip(one_turn, zip(*answers.values(), strict=True), strict=True)
+    ]
+    files |= {"candidates": candidates, "few_candidates": candidates[:4]}
+    for name, rows in files.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def content_of(path: Path) -> dict[str, bytes]:
@@ -101,6 +142,7 @@ def test_killed_at_any_moment(run, name):
     def begin() -> dict[str, bytes]:
         shutil.rmtree(output, ignore_errors=True)
         output.unlink(missing_ok=True) if output.is_file() else None
+        shutil.rmtree(shards_of(output), ignore_errors=True)  # of a run that was killed when its output was complete
         if name == "calibrate":
             shutil.copytree(run.folder / "judge", output)
         elif before:
@@ -115,7 +157,7 @@ def test_killed_at_any_moment(run, name):
         assert begin() == old
         run(command, kill_after=numbers.uniform(0, seconds))
         found = content_of(output)
-        if not name.startswith(("sft", "validate")):  # whose files say themselves whether they are complete
+        if not name.startswith(SEVERAL_FILES):
             assert found in (old, new)
         if found != new:
             run(command)

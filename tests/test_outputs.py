@@ -12,6 +12,7 @@ import pytest
 from helpers.run import REPOSITORY, recipe
 from helpers.votes import write_votes
 
+from lmsys_trl.artifacts import provenance, write_json
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.errors import UserError
 from lmsys_trl.outputs import check_shards, claim, refuse_foreign, refuse_inputs
@@ -63,7 +64,11 @@ def test_folders_of_others(tmp_path):
     with pytest.raises(UserError, match="is not a report, and its README.md would be replaced"):
         refuse_foreign(tmp_path, ["README.md", "plots"], ["metrics.json"], "a report")
     refuse_foreign(tmp_path, ["plots"], ["metrics.json"], "a report")
-    (tmp_path / "metrics.json").write_text("{}")
+    for content in ("{}", "[]", "damaged", '{"versions": {"theirs": "1"}}'):
+        (tmp_path / "metrics.json").write_text(content)
+        with pytest.raises(UserError, match="is not a report, and its metrics.json would be replaced"):
+            refuse_foreign(tmp_path, ["metrics.json"], ["metrics.json"], "a report")
+    write_json(tmp_path / "metrics.json", provenance({}))
     refuse_foreign(tmp_path, ["README.md"], ["metrics.json"], "a report")
     with pytest.raises(UserError, match="is a file"):
         refuse_foreign(tmp_path / "README.md", [], [], "a report")

@@ -73,9 +73,9 @@ def test_everything_imported_is_declared():
         *(path.stem for path in (REPOSITORY / "benchmarks").rglob("*.py")),
     }
     for folder, extras in (
-        ("lmsys_trl", ("kaggle",)),
+        ("lmsys_trl", ("kaggle", "demo")),
         ("recipes", ("gguf",)),
-        ("tests", ("kaggle", "gguf", "test", "fuzz", "serve")),
+        ("tests", ("kaggle", "gguf", "test", "fuzz", "serve", "demo", "browser")),
     ):
         allowed = known[""].union(ours, sys.stdlib_module_names, *(known[extra] for extra in extras))
         for path in (REPOSITORY / folder).rglob("*.py"):

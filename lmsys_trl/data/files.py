@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from ..battle import replace_surrogates
 from ..errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
@@ -139,6 +140,15 @@ def read_rows(file: DataFile, max_size_gb: float, max_nesting: int) -> Iterator[
     except READ_ERRORS as error:
         kind = "".join(file.path.suffixes).lstrip(".").upper()
         raise UserError(f"{file.path}: damaged, or not a {kind} file: {error} after row {max(number, 0)}") from error
+
+
+def as_json(row: dict) -> str:
+    """
+    A row as a line of ASCII that every reader of JSON takes: at any depth NaN and infinities, which JSON does not
+    have, become null, and lone surrogates U+FFFD.
+    """
+    text, _ = replace_surrogates(json.dumps(row, ensure_ascii=False, default=str))
+    return json.dumps(json.loads(text, parse_constant=lambda _: None))
 
 
 def _read(file: DataFile, max_size_gb: float) -> Iterator[Any]:

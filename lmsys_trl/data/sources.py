@@ -12,7 +12,7 @@ from ..artifacts import file_fingerprint
 from ..errors import UserError
 from .columns import TURN_COLUMNS, BlankVote, DroppedRow, Reading, RowError
 from .downloads import download
-from .files import STANDARD_INPUT, DataFile, find_files, read_rows
+from .files import STANDARD_INPUT, DataFile, as_json, find_files, read_rows
 from .formats import OWN_COLUMNS, Format, as_tuple, find_format, mapped_format
 from .ledger import Ledger
 from .rows import ballots, kept_text, read_id, to_battle
@@ -203,9 +203,8 @@ def _format_of(source: Source, columns: list[str], lenient: bool) -> Format:
 
 
 def _extra_fields(row: dict, used: set[str]) -> str:
-    """The fields of a row that are not read, as JSON; NaN, which JSON does not have, as null."""
-    fields = {name: value for name, value in row.items() if name not in used}
-    return json.dumps({name: None if value != value else value for name, value in fields.items()}, default=str)
+    """The fields of a row that are not read, as JSON."""
+    return as_json({name: value for name, value in row.items() if name not in used})
 
 
 def _row_battles(row: dict, row_id: str | None, fmt: Format, source: Source, reading: Reading) -> list[dict]:

@@ -57,6 +57,11 @@ def comparison_lines(found: dict) -> Iterator[str]:
     yield f"{'':18}{'A':>8}{'B':>8}{'tie':>8}"
     for order, title in (("ab", "A shown first"), ("ba", "B shown first"), ("mean", "mean")):
         yield f"{title:18}" + "".join(f"{found[order][name]:8.3f}" for name in PROBABILITIES)
+    yield from verdict_lines(found)
+
+
+def verdict_lines(found: dict) -> Iterator[str]:
+    """The verdict of [`compare_answers`] in words, and what was not read."""
     probability = found["mean"][f"winner_{found['verdict']}"]
     flips = "The two orders have different verdicts." if found["flips"] else "Both orders have this verdict."
     yield f"Verdict: {VERDICTS[found['verdict']]} ({probability:.1%}). {flips}"

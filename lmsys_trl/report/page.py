@@ -36,7 +36,7 @@ def write_report(
     predictions: dict[str, pd.DataFrame],
     battles: list[dict],
     known: np.ndarray | None = None,
-) -> None:
+) -> list[Path]:
     """
     Write `predictions.parquet`, `plots/*.png`, `report.html`, `report.md` and, last, `metrics.json`.
 
@@ -48,6 +48,9 @@ def write_report(
         predictions (`dict[str, DataFrame]`): Each judge's predictions table.
         battles (`list[dict]`): The battles whose texts are known.
         known (`ndarray`, *optional*): The known probabilities, as for [`report_figures`].
+
+    Returns:
+        `list[Path]`: The plots.
     """
     (output_dir / "plots").mkdir(parents=True, exist_ok=True)
     bootstrap, labels = GroupBootstrap(list(votes["group"])), votes[VOTE_COLUMNS].to_numpy()
@@ -70,6 +73,7 @@ def write_report(
         with atomic_write(output_dir / file) as draft:
             draft.write_text(page, encoding="utf-8")
     write_json(output_dir / "metrics.json", figures | record)
+    return [output_dir / file for of_judge in files.values() for file in of_judge.values()]
 
 
 def _judge_plots(

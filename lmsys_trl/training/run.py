@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from peft import LoraConfig, PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, trainer_utils
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, trainer_utils
 from trl import ModelConfig, get_peft_config
 
 from ..artifacts import file_fingerprint, provenance, strip_local_paths
@@ -250,23 +250,32 @@ def save_judge(
     logger.info("The judge is in %s", folder)
 
 
+class _EvaluateAtEnd(TrainerCallback):
+    def __init__(self, trainer: JudgeTrainer):
+        self.trainer = trainer
+
+    def on_train_end(self, args, state, control, **kwargs):
+        if args.eval_strategy == "no" and state.global_step >= state.max_steps:
+            args.per_device_eval_batch_size = args.per_device_train_batch_size  # what fits in training fits here
+            self.trainer.evaluate()
+
+
+def evaluate_at_end(trainer: JudgeTrainer) -> None:
+    """Have the validation battles predicted once at the end of training, unless the Trainer does so on its way."""
+    if trainer.eval_dataset is not None:
+        # Before the trackers, which close their runs then, and after the last checkpoint.
+        trainer.callback_handler.callbacks.insert(0, _EvaluateAtEnd(trainer))
+
+
 def log_validation_loss(trainer: JudgeTrainer) -> None:
-    """Predict the validation battles once at the end of training, unless the Trainer has evaluated them on its way."""
-    if trainer.eval_dataset is None:
-        return
-    if trainer.args.eval_strategy != "no":
-        evaluated = [entry for entry in trainer.state.log_history if "eval_log_loss" in entry]
-        if evaluated:
-            logger.info("validation: log loss %.4f, accuracy %.1f%% at step %d", evaluated[-1]["eval_log_loss"],
-                        100 * evaluated[-1]["eval_accuracy"], evaluated[-1]["step"])  # fmt: skip
-        if trainer.state.best_model_checkpoint:
-            logger.info("The judge is that of %s", Path(trainer.state.best_model_checkpoint).name)
-        return
-    # A batch that fits in training fits here. `evaluate` would log to trackers that have closed their run.
-    trainer.args.per_device_eval_batch_size = trainer.args.per_device_train_batch_size
-    metrics = trainer.predict(trainer.eval_dataset, metric_key_prefix="validation").metrics
-    logger.info("validation: log loss %.4f, accuracy %.1f%% on %d battles", metrics["validation_log_loss"],
-                100 * metrics["validation_accuracy"], len(trainer.eval_dataset))  # fmt: skip
+    """Log the scores of the last evaluation, if there was one."""
+    evaluated = [entry for entry in trainer.state.log_history if "eval_log_loss" in entry]
+    if evaluated:
+        logger.info("validation: log loss %.4f, accuracy %.1f%% at step %d, on %d battles",
+                    evaluated[-1]["eval_log_loss"], 100 * evaluated[-1]["eval_accuracy"], evaluated[-1]["step"],
+                    len(trainer.eval_dataset))  # fmt: skip
+    if trainer.state.best_model_checkpoint:
+        logger.info("The judge is that of %s", Path(trainer.state.best_model_checkpoint).name)
 
 
 def write_probes(trainer: JudgeTrainer, tokenizer: PreTrainedTokenizerBase, judge_file: JudgeFile) -> None:
@@ -275,7 +284,9 @@ def write_probes(trainer: JudgeTrainer, tokenizer: PreTrainedTokenizerBase, judg
     version = judge_file.prompt_version
     examples = encode_dataset(battles, tokenizer, judge_file.max_length, prompt_version=version)
     trainer.args.per_device_eval_batch_size = 1  # which keeps their order
-    logits = torch.tensor(trainer.predict(examples).predictions, dtype=torch.float64)
+    # Without `predict`, which would report their scores to trackers.
+    found = trainer.evaluation_loop(trainer.get_test_dataloader(examples), "Probes")
+    logits = torch.tensor(found.predictions, dtype=torch.float64)
     if PartialState().is_main_process:
         prompts = [ids[:-2] for ids in examples["input_ids"]]  # without letter and end token
         save_probes(Path(trainer.args.output_dir), Probes(prompts, logits.softmax(-1).tolist()))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-REASONS = ("needs a GPU", "needs the Hub", "needs FastAPI", "takes minutes")
+REASONS = ("needs a GPU", "needs the Hub", "needs FastAPI", "needs Gradio", "needs a tracker", "takes minutes")
 MARK = "# not run in tests: "
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL

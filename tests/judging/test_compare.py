@@ -115,3 +115,9 @@ def test_mistakes_of_comparing_models(project):
     ):
         assert problem in recipe("compare.py", "--adapter", "judge", *words, cwd=project, fails=True)
     assert not (project / "r").exists() or not any((project / "r").iterdir())
+    (project / "theirs").mkdir()
+    (project / "theirs" / "comparison.json").write_text('{"price": 3}')
+    options = ["--adapter", "judge", "--outputs", "x.json", "y.json", "--output_dir", "theirs", "--overwrite"]
+    output = recipe("compare.py", *options, cwd=project, fails=True)
+    assert "theirs is not a comparison, and its comparison.json would be replaced" in output
+    assert (project / "theirs" / "comparison.json").read_text() == '{"price": 3}'

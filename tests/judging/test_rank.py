@@ -106,6 +106,28 @@ def test_on_the_command_line(project, judge, method):
     assert not (project / "ranked.jsonl.shards").exists()
 
 
+def refuse_constant(name):
+    raise ValueError(f"{name} is not JSON")
+
+
+def test_what_rows_hold_besides_is_written_as_json(project):
+    """With the values that Python reads and writes, but JSON does not have."""
+    line = (
+        '{"prompt": "\\ud800?", "responses": ["a", "b"], "x": NaN, "deep": {"\\udc00": [Infinity, "\\ud83d\\ude00"]}}'
+    )
+    (project / "odd.jsonl").write_text(line + "\n")
+    options = ["--adapter", "judge", "--model_name_or_path", "models/tiny", "--input_file", "odd.jsonl"]
+    recipe("rank.py", *options, "--output_file", "of-odd.jsonl", cwd=project)
+    row = json.loads((project / "of-odd.jsonl").read_text(), parse_constant=refuse_constant)
+    assert row["prompt"] == "\ufffd?" and row["x"] is None and row["deep"] == {"\ufffd": [None, "\U0001f600"]}
+    recipe("rank.py", *options, "--output_file", "of-odd.jsonl", cwd=project)  # its own file is replaced
+    (project / "mine.jsonl").write_text('{"note": 1}\n')
+    output = recipe("rank.py", *options, "--output_file", "mine.jsonl", cwd=project, fails=True)
+    assert (
+        "mine.jsonl exists and holds no ranking" in output and (project / "mine.jsonl").read_text() == '{"note": 1}\n'
+    )
+
+
 def test_mistakes_on_the_command_line(project):
     rows = ['{"prompt": "Why?"}', '{"prompt": "", "responses": ["1"]}', "not json",
             '{"prompt": "Why?", "responses": ["1", 2]}', '{"prompt": "Why?", "responses": "[1]"}']  # fmt: skip

@@ -60,7 +60,8 @@ def test_a_finished_run_says_what_came_out_and_what_to_do_next(project):
     table = judge.predict_dataset(battles, max_length=700, progress=False)
     scores = score(table[PROBABILITIES].to_numpy(), np.array([battle["vote"].index(1) for battle in battles]))
     assert reported == (
-        f"validation: log loss {scores['log_loss']:.4f}, accuracy {scores['accuracy']:.1%} on {len(battles)} battles"
+        f"validation: log loss {scores['log_loss']:.4f}, accuracy {scores['accuracy']:.1%} at step 4, on "
+        f"{len(battles)} battles"
     )
 
 

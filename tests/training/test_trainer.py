@@ -20,7 +20,13 @@ from lmsys_trl.models.base import load_base
 from lmsys_trl.options import JudgeConfig
 from lmsys_trl.terminal import set_up_logging
 from lmsys_trl.training.config import TrainingConfig
-from lmsys_trl.training.run import align_special_tokens, encode_splits, log_validation_loss, select_training_data
+from lmsys_trl.training.run import (
+    align_special_tokens,
+    encode_splits,
+    evaluate_at_end,
+    log_validation_loss,
+    select_training_data,
+)
 
 
 def adapter(trainer):
@@ -247,25 +253,27 @@ def test_the_validation_loss_is_logged_once_and_disturbs_nothing(base, tmp_path,
     set_up_logging()
     evaluation = {} if strategy == "no" else {"eval_strategy": "steps", "eval_steps": 1}
     trainer = make_trainer(base, tmp_path, num_battles=7, per_device_train_batch_size=2, **evaluation)
+    evaluate_at_end(trainer)
     trainer.train()
     before, log_history = adapter(trainer), list(trainer.state.log_history)
+    assert len([entry for entry in log_history if "eval_log_loss" in entry]) == 1
     log_validation_loss(trainer)
     reported = [line for line in capsys.readouterr().out.splitlines() if line.startswith("validation: ")]
     expected = trainer.evaluate()
     scores = f"log loss {expected['eval_log_loss']:.4f}, accuracy {expected['eval_accuracy']:.1%}"
-    assert reported == [f"validation: {scores} {'on 7 battles' if strategy == 'no' else 'at step 1'}"]
+    assert reported == [f"validation: {scores} at step 1, on 7 battles"]
     assert trainer.state.log_history[: len(log_history)] == log_history
     assert all(torch.equal(before[name], p) for name, p in adapter(trainer).items())
 
 
 @pytest.mark.parametrize("quantization", [None, NF4], ids=["float32", "nf4"])
 def test_a_resumed_run_ends_with_the_same_adapter(base, tmp_path, quantization):
-    """From a checkpoint, with the validation loss logged at the end of one of them."""
+    """From a checkpoint, with an evaluation at the end of one of them."""
     options = {"max_steps": 4, "save_steps": 2, "save_strategy": "steps", "per_device_train_batch_size": 2}
     options |= {"optim": "adamw_torch", "learning_rate": 1e-3, "quantization": quantization}
     trainer = make_trainer(base, tmp_path, **options)
+    evaluate_at_end(trainer)
     trainer.train()
-    log_validation_loss(trainer)
     resumed = make_trainer(base, tmp_path / "resumed", **options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert all(torch.equal(p, adapter(resumed)[name]) for name, p in adapter(trainer).items())
