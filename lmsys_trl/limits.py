@@ -98,14 +98,16 @@ RANGES = {
         ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",
          "battles_per_step", "lora_r", "max_length", "inference_max_length", "max_tokens_per_batch", "shard_size",
          "num_battles", "max_battles", "num_train", "num_test", "validation_size", "eval_accumulation_steps",
-         "dataloader_prefetch_factor", "ddp_bucket_cap_mb", "ddp_timeout", "torch_empty_cache_steps"), AT_LEAST_ONE,
+         "dataloader_prefetch_factor", "ddp_bucket_cap_mb", "ddp_timeout", "torch_empty_cache_steps",
+         "num_predicted", "mean_length"), AT_LEAST_ONE,
     ),
     **dict.fromkeys(("num_folds", "save_total_limit"), AT_LEAST_TWO),
     **dict.fromkeys(
         ("label_smoothing", "lora_dropout", "adam_beta1", "adam_beta2", "near_duplicates", "validation_fraction",
-         "longest"), BELOW_ONE,
+         "longest", "headroom"), BELOW_ONE,
     ),
     "min_confidence": Range("from 0 to 1", lambda x: 0 <= x <= 1),
+    "utilisation": Range("above 0 and 1 at most", lambda x: 0 < x <= 1),
     "max_nesting": Range("1 to 500", lambda x: 1 <= x <= 500),
     "max_steps": Range("1 or more, or -1 for whole epochs", lambda x: x >= 1 or x == -1),
 }  # fmt: skip
