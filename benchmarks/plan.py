@@ -92,15 +92,15 @@ class BenchmarkConfig:
 
 def main():
     config, _ = parse_config(BenchmarkConfig)
-    table = measure_all()
+    table = measure_all(SMALL)
     print(table)
     if config.record:
         record("plan", table)
 
 
-def measure_all() -> str:
+def measure_all(cases: tuple[Small, ...]) -> str:
     rows = []
-    for small in SMALL:
+    for small in cases:
         stored, kept, peak = measure(small)
         planned = plan(small)
         held = planned.weights + planned.adapter + planned.optimizer

@@ -20,6 +20,7 @@ from lmsys_trl.config import parse_config
 from lmsys_trl.data.config import BattlesConfig
 from lmsys_trl.errors import UserError, collect_problems, raise_problems
 from lmsys_trl.options import MODEL_CONFIG, TRAINING_CONFIG, JudgeConfig
+from lmsys_trl.preflight.gpus import HEADROOM, UTILISATION, find_gpus
 from lmsys_trl.terminal import logger, reserve_stdout, run_recipe
 
 NUM_BATTLES = 1000  # where nothing says how many
@@ -51,9 +52,9 @@ class PlanConfig(JudgeConfig, BattlesConfig):
         default=None, metadata={"help": "Names of GPUs, such as L4 A100-80 (default: all known)."}
     )
     utilisation: float = field(
-        default=0.4, metadata={"help": "The fraction of a GPU's dense peak in 16 bits that is reached."}
+        default=UTILISATION, metadata={"help": "The fraction of a GPU's dense peak in 16 bits that is reached."}
     )
-    headroom: float = field(default=0.1, metadata={"help": "The fraction of a GPU's memory that is left free."})
+    headroom: float = field(default=HEADROOM, metadata={"help": "The fraction of a GPU's memory that is left free."})
     price_per_hour: list[str] | None = field(
         default=None, metadata={"help": "What an hour of a GPU costs: A100-80=1.5 L4=0.7, or a number for all."}
     )
@@ -72,16 +73,18 @@ def main():
     config, model, training, _ = parse_config(*CONFIGS)
 
     # Imported now: what takes seconds must not delay --help and the report of a typo.
-    from lmsys_trl.preflight.gpus import find_gpus
     from lmsys_trl.preflight.launch import check_compatibility, read_accelerate_configs
     from lmsys_trl.preflight.plan import Request, make_plan
     from lmsys_trl.preflight.plan_text import render_plan
     from lmsys_trl.preflight.recipe import check_recipe, find_model_config
 
     problems: list[str] = []
+    gpus: list = []
+    prices: dict[str, float] = {}
     with collect_problems(problems):
         gpus = find_gpus(config.gpus)
-        prices = read_prices(config.price_per_hour or [], [gpu.name for gpu in gpus])
+    with collect_problems(problems):
+        prices = read_prices(config.price_per_hour or [], [gpu.name for gpu in gpus or find_gpus()])
     cluster = None
     with collect_problems(problems):
         if config.accelerate_config:

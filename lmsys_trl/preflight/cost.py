@@ -7,8 +7,6 @@ from .memory import ANSWER_POSITIONS
 from .setup import Setup
 from .shapes import Shape
 
-# The fraction of the peak that training and prediction reach. docs/planning.md says what published runs reached.
-UTILISATION = 0.4
 # A GPU waits for the CPU where its kernels are short: kernels of a layer in a forward pass, and seconds for each.
 KERNELS, LAUNCH = 110, 5e-6
 

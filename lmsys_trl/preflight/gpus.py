@@ -11,6 +11,9 @@ A100 = f"{DATA_CENTER}/a100/pdf/nvidia-a100-datasheet-us-nvidia-1758950-r4-web.p
 A40 = "https://images.nvidia.com/content/Solutions/data-center/a40/nvidia-a40-datasheet.pdf"
 ADA = "https://images.nvidia.com/aem-dam/Solutions/geforce/ada/nvidia-ada-gpu-architecture.pdf"
 HOPPER = "https://resources.nvidia.com/en-us-tensor-core/nvidia-tensor-core-gpu-datasheet"
+# The fraction of its peak that training reaches, and the fraction of its memory that is left free, unless a user says
+# otherwise. docs/planning.md says what published runs reached.
+UTILISATION, HEADROOM = 0.4, 0.1
 
 
 class Gpu(NamedTuple):
@@ -37,6 +40,10 @@ class Gpu(NamedTuple):
     @property
     def gib(self) -> float:
         return self.mebibytes / 1024
+
+    def available(self, headroom: float = HEADROOM) -> float:
+        """The bytes that a plan may fill."""
+        return self.mebibytes * 2**20 * (1 - headroom)
 
 
 GPUS = (

@@ -7,7 +7,7 @@ from ..data.dataset import load_battles
 from ..data.sources import read_battles
 from ..encoding.preview import Tally, with_votes
 from ..encoding.tokenizer import load_tokenizer, resolve_tokenizer
-from ..errors import UserError
+from ..errors import UserError, collect_problems, raise_problems
 from ..options import JudgeConfig
 from ..training.run import select_training_data
 
@@ -74,13 +74,19 @@ def count_lengths(
     Raises:
         UserError: If there are no battles with a vote, or there is no tokenizer.
     """
-    folder = resolve_tokenizer(tokenizer, base, config.base_model_id, revision)
-    loaded = load_tokenizer(folder, config.pad_token)
-    if battles.test_file:
-        rows, source = read_battles(battles.source(), lenient=True)[0], battles.test_file
-    else:
-        splits = with_votes(select_training_data(load_battles(config.dataset_name), config))
-        rows, source = list(splits["train"]), f"{config.dataset_name}, train"
+    problems: list[str] = []
+    rows, source = [], battles.test_file or f"{config.dataset_name}, train"
+    with collect_problems(problems):
+        if battles.test_file:
+            rows = read_battles(battles.source(), lenient=True)[0]
+        else:
+            rows = list(with_votes(select_training_data(load_battles(config.dataset_name), config))["train"])
+    try:
+        folder = resolve_tokenizer(tokenizer, base, config.base_model_id, revision)
+        loaded = load_tokenizer(folder, config.pad_token)
+    except UserError as error:
+        problems.append(f"{error}. Name a folder with --tokenizer, or state --num_battles and --mean_length")
+    raise_problems(problems)
     counted = []
     for length in lengths:
         tally = Tally()

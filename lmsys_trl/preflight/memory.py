@@ -78,7 +78,8 @@ def training_memory(shape: Shape, setup: Setup, batch: Batch, positions: int | N
         positions (`int`, *optional*): Positions whose logits are computed. Default: those of the answers.
     """
     trained = [layer for i, layer in enumerate(shape.layers) if i >= shape.first_trained]
-    by_token = [saved_by_token(shape, layer, setup, batch) for layer in trained]
+    saved = {layer: saved_by_token(shape, layer, setup, batch) for layer in set(trained)}  # most are equal
+    by_token = [saved[layer] for layer in trained]
     by_pair = saved_by_pair(shape, setup, batch) * batch.pairs
     activations = sum(by_token) * batch.tokens
     scores = by_pair * len(trained)

@@ -14,7 +14,7 @@ from .changes import Case, smallest_change
 from .cost import Work, prediction_work, training_work
 from .gpus import Gpu
 from .lengths import Lengths
-from .memory import GIB, Batch, Memory, prediction_memory, training_memory
+from .memory import Batch, Memory, prediction_memory, training_memory
 from .setup import Setup, setup_of_recipe
 from .shapes import Shape, shape_of_recipe
 
@@ -169,6 +169,17 @@ def make_plan(
     return Plan(shape, setup, batch, memory, work, prediction_batch, reading_memory, prediction, verdicts)
 
 
+def estimate_memory(
+    config: PreTrainedConfig, judge: JudgeConfig, model: ModelConfig, training: TrainingConfig
+) -> tuple[Memory, Batch]:
+    """The memory of a recipe on one GPU, and its largest batch if examples have the maximum length."""
+    shape, setup = shape_of_recipe(config, judge, model), setup_of_recipe(config, model, training)
+    at_once = training.per_device_train_batch_size * (2 if judge.swap == "paired" else 1)
+    tokens, length = max_tokens(training, setup), training.max_length
+    batch = Batch(at_once if tokens is None else max(1, min(at_once, tokens // length)), length)
+    return training_memory(shape, setup, batch), batch
+
+
 def max_tokens(training: TrainingConfig, setup: Setup) -> int | None:
     """Tokens in a batch of training, as `training.trainer` has them: a CPU's default is 512."""
     return training.max_tokens_per_batch or (None if setup.on_gpu else 512)
@@ -210,7 +221,7 @@ def _judge_gpu(
     smallest: int,
     request: Request,
 ) -> Verdict:
-    available, devices = gpu.gib * GIB * (1 - request.headroom), case.setup.processes
+    available, devices = gpu.available(request.headroom), case.setup.processes
     trains = memory.total <= available
     hours = work.seconds(gpu, request.utilisation, devices) / 3600
     later = prediction.seconds(gpu, request.utilisation, devices) / 3600 if prediction else None

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from .cost import Work
+from .gpus import find_gpus
 from .memory import GIB, Batch, Memory
 from .plan import Plan, Verdict
 
@@ -42,11 +43,12 @@ def render_plan(plan: Plan, headroom: float, utilisation: float) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def summarize(memory: Memory, batch: Batch, verdicts: Sequence[Verdict]) -> str:
+def summarize(memory: Memory, batch: Batch) -> str:
     """The memory of a recipe and the GPUs that it fits, in a line."""
-    fitting = ", ".join(verdict.gpu.name for verdict in verdicts if verdict.trains) or "none of the known GPUs"
+    fitting = [gpu.name for gpu in find_gpus() if memory.total <= gpu.available()]
     examples = f"{batch.examples} example{'s' * (batch.examples > 1)} of {batch.length:,} tokens"
-    return f"memory: {memory.total / GIB:.1f} GiB at {examples} (estimated), which fits {fitting}"
+    where = f"fits {', '.join(fitting)}" if fitting else "more than any GPU that plan knows has"
+    return f"memory of a GPU: {memory.total / GIB:.1f} GiB at {examples} (estimated); {where}"
 
 
 def _flops(work: Work) -> str:
