@@ -2,14 +2,16 @@
 Are the estimates of `lmsys-trl plan` right? The memory of training steps of small models, counted by torch's own
 allocations, beside the formulas; and memory that others have published for QLoRA, beside the same formulas.
 
-    python benchmarks/plan.py                # under two minutes on one core
-    python benchmarks/plan.py --record       # to docs/results.md
+    python benchmarks/plan.py                # minutes on one core
+    python benchmarks/plan.py --published    # the second alone, in seconds
+    python benchmarks/plan.py --record       # both, to docs/results.md
 """
 
 import gc
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from datasets import Dataset
@@ -25,9 +27,12 @@ from lmsys_trl.config import parse_config
 from lmsys_trl.encoding.examples import IGNORED
 from lmsys_trl.models.base import load_base
 from lmsys_trl.models.precision import quantization_of
-from lmsys_trl.preflight.memory import Batch, training_memory
-from lmsys_trl.preflight.setup import setup_of_recipe
-from lmsys_trl.preflight.shapes import measure_shape
+from lmsys_trl.preflight.cost import training_work
+from lmsys_trl.preflight.gpus import UTILISATION, find_gpus
+from lmsys_trl.preflight.memory import CONTEXT, GIB, Batch, training_memory
+from lmsys_trl.preflight.recipe import find_model_config
+from lmsys_trl.preflight.setup import NESTED_BYTES, PLAIN_BYTES, Setup, setup_of_recipe
+from lmsys_trl.preflight.shapes import Shape, measure_shape
 from lmsys_trl.terminal import run_recipe
 from lmsys_trl.training.config import TrainingConfig
 from lmsys_trl.training.trainer import JudgeTrainer
@@ -83,19 +88,140 @@ HELD_OUT = (
 )
 
 
+class Published(NamedTuple):
+    """A peak that others have measured or, of `up to`, a GPU whose memory was enough for no more tokens."""
+
+    source: str
+    model: str
+    training: str
+    gib: float
+    lora: LoraConfig
+    setup: Setup
+    batch: Batch
+
+
+LLAMA_2_7B = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+BASES = {
+    "Llama-2-7B": AutoConfig.for_model("llama", **LLAMA_2_7B, vocab_size=32000),
+    "Llama-2-13B": AutoConfig.for_model(
+        "llama",
+        hidden_size=5120,
+        intermediate_size=13824,
+        num_hidden_layers=40,
+        num_attention_heads=40,
+        vocab_size=32000,
+    ),
+    "Llama-2-70B": AutoConfig.for_model(
+        "llama",
+        hidden_size=8192,
+        intermediate_size=28672,
+        num_hidden_layers=80,
+        num_attention_heads=64,
+        num_key_value_heads=8,
+        vocab_size=32000,
+    ),
+    "Llama-3.1-8B": find_model_config("meta-llama/Llama-3.1-8B-Instruct", None, None)[0],
+}
+# What these programs do differently from ours, by their sources: logits at all positions; fsdp_qlora and LitGPT keep
+# adapters and AdamW's state in bfloat16; the trl of 2024 casts all that is not quantised to float32.
+ANSWER_AI = Setup(
+    PLAIN_BYTES, 2, 2, 2, adapter_bytes=2, optimizer_bytes=4, dropout=True, quantised=True, checkpointing=True
+)
+UNSLOTH = Setup(NESTED_BYTES, 4, 2, 2, optimizer_bytes=2, quantised=True, checkpointing=True)
+LITGPT = Setup(NESTED_BYTES, 2, 2, 2, adapter_bytes=2, optimizer_bytes=4, dropout=True, quantised=True)
+FSDP_QLORA = LoraConfig(
+    r=64, lora_dropout=0.1, target_modules=[name for name in ALL_MATRICES if name != "o_proj"], task_type="CAUSAL_LM"
+)
+ALL_LINEAR = LoraConfig(r=32, target_modules=ALL_MATRICES, task_type="CAUSAL_LM")
+QUERY_VALUE = LoraConfig(r=8, lora_dropout=0.05, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+
+
+def published() -> list[Published]:
+    """Figures of QLoRA, each with its source."""
+    rows = []
+    for examples, length, gib, sharding in (
+        (1, 512, 4.98, "fsdp"), (1, 2048, 5.21, "fsdp"), (4, 2048, 11.22, "fsdp"), (10, 2048, 20.97, "fsdp"),
+        (8, 2048, 20.94, "ddp"),
+    ):  # fmt: skip
+        setup = replace(ANSWER_AI, processes=2, sharding=sharding)
+        name = f"{sharding.upper()} over 2 GPUs, checkpointing"
+        rows.append(Published("answer.ai", "Llama-2-7B", name, gib, FSDP_QLORA, setup, Batch(examples, length)))
+    for gib, length in ((12, 932), (16, 2551), (24, 5789), (40, 12264), (48, 15502), (80, 28454)):
+        name = "flash attention, checkpointing, up to"
+        rows.append(Published("unsloth", "Llama-3.1-8B", name, gib, ALL_LINEAR, UNSLOTH, Batch(1, length)))
+    for model, gigabytes, size in (
+        ("Llama-2-7B", 13.84, NESTED_BYTES), ("Llama-2-7B", 14.14, PLAIN_BYTES), ("Llama-2-13B", 22.55, NESTED_BYTES),
+        ("Llama-2-13B", 23.14, PLAIN_BYTES),
+    ):  # fmt: skip
+        setup = replace(LITGPT, matrix_bytes=size)
+        name = "nested nf4" if size == NESTED_BYTES else "nf4"
+        rows.append(Published("LitGPT", model, name, gigabytes * 1e9 / GIB, QUERY_VALUE, setup, Batch(1, 1304)))
+    return rows
+
+
+def compare_published() -> str:
+    """A table of what others have published beside the formulas."""
+    shapes: dict[tuple, Shape] = {}
+    rows = []
+    for entry in published():
+        key = (entry.model, id(entry.lora))
+        if key not in shapes:
+            shapes[key] = measure_shape(BASES[entry.model], entry.lora, attention="sdpa")
+        shape = replace(shapes[key], attention="flash_attention_2")
+        memory = training_memory(shape, entry.setup, entry.batch, positions=entry.batch.tokens).total / GIB
+        if entry.source != "unsloth":  # which says what fits a GPU; the others do not count the driver
+            memory -= CONTEXT / GIB
+        rows.append([
+            entry.source, entry.model, entry.training, f"{entry.batch.examples} x {entry.batch.length:,}",
+            f"{entry.gib:.2f}", f"{memory:.2f}", f"{memory / entry.gib - 1:+.0%}",
+        ])  # fmt: skip
+    return markdown_table(["source", "model", "training", "tokens", "published GiB", "planned GiB", "off by"], rows)
+
+
+# Of the same benchmarks of answer.ai: seconds for 1,024 examples of 2,048 tokens, on a number of GPUs.
+TIMES = (
+    ("Llama-2-7B", "4090", 2, 8, "DDP", 450), ("Llama-2-7B", "4090", 2, 10, "FSDP", 466),
+    ("Llama-2-70B", "A100-40", 4, 4, "FSDP", 1266), ("Llama-2-70B", "A100-40", 8, 4, "FSDP", 672),
+    ("Llama-2-70B", "H100", 4, 8, "FSDP", 667),
+)  # fmt: skip
+
+
+def compare_times() -> str:
+    """A table of the fraction of the peak that published runs reached, by our count of operations."""
+    rows = []
+    for model, name, devices, examples, how, seconds in TIMES:
+        (gpu,) = find_gpus([name])
+        shape = measure_shape(BASES[model], FSDP_QLORA, attention="sdpa")
+        work = training_work(shape, ANSWER_AI, [2048] * 1024, 1, examples, examples * devices)
+        rate = work.flops / seconds / devices / 1e12
+        rows.append([
+            model, f"{devices} {name}, {how}, {examples} x 2,048", f"{seconds:,}",
+            f"{work.seconds(gpu, UTILISATION, devices):,.0f}", f"{rate:.0f}", f"{rate / gpu.tflops:.0%}",
+        ])  # fmt: skip
+    return markdown_table(
+        ["model", "GPUs and tokens at once", "published seconds", "planned", "TFLOP/s of a GPU", "of its peak"], rows
+    )
+
+
 @dataclass
 class BenchmarkConfig:
-    """Whether the tables are recorded."""
+    """What is compared, and whether the tables are recorded."""
 
+    published: bool = field(default=False, metadata={"help": "Only what others have published."})
     record: bool = field(default=False, metadata={"help": "Write the tables to docs/results.md."})
 
 
 def main():
     config, _ = parse_config(BenchmarkConfig)
-    table = measure_all(SMALL)
-    print(table)
-    if config.record:
-        record("plan", table)
+    times = "Published times of answer.ai, and the fraction of the peak that they come to:"
+    tables = {"plan_published": [compare_published(), times, compare_times()]}
+    if not config.published:
+        held_out = "Models that were chosen when the formulas were as they are now:"
+        tables["plan"] = [measure_all(SMALL), held_out, measure_all(HELD_OUT)]
+    for section, blocks in tables.items():
+        print(*blocks, sep="\n\n", flush=True)
+        if config.record:
+            record(section, *blocks)
 
 
 def measure_all(cases: tuple[Small, ...]) -> str:
