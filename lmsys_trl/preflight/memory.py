@@ -179,10 +179,14 @@ def _backward_workspace(shape: Shape, setup: Setup, batch: Batch) -> float:
 
 
 def _forward_workspace(shape: Shape, setup: Setup, batch: Batch) -> float:
+    """What is alive inside of a layer: its input, the embeddings, the residual and its norm, and the larger part."""
     size = setup.compute_bytes
-    residual = batch.tokens * shape.hidden * (setup.residual_bytes + size)
-    feed_forward = batch.tokens * 3 * size * shape.intermediate
-    attention = batch.tokens * size * 4 * shape.heads * shape.head_dim
+    around = shape.hidden * (3 * setup.residual_bytes + size) + 2 * shape.head_dim * size
+    feed_forward = 3 * size * shape.intermediate * batch.tokens
+    attention = 4 * size * shape.heads * shape.head_dim * batch.tokens
     if shape.attention == "eager":
-        attention += batch.pairs * shape.heads * (FLOAT32 + size)
-    return residual + max(feed_forward, attention) + setup.dequantised(shape)
+        scores = size + FLOAT32  # before and after the softmax
+        if size < FLOAT32:
+            scores += size if setup.on_gpu else FLOAT32  # a cast: of the result, or on a CPU of the input
+        attention += scores * shape.heads * batch.pairs
+    return around * batch.tokens + max(feed_forward, attention) + setup.dequantised(shape)

@@ -161,9 +161,12 @@ def make_plan(
     prediction = None
     if request.num_predicted:
         prediction = _prediction(letters, reading, lengths.prediction, tokens, request.num_predicted * request.orders)
-    case = Case(shape, setup, batch)
+    case, evaluation = Case(shape, setup, batch), 0.0
+    if training.eval_strategy != "no":
+        at_once = Batch(training.per_device_eval_batch_size, max(lengths.training))
+        evaluation = prediction_memory(shape, setup, at_once).total + memory.optimizer
     verdicts = [
-        _judge_gpu(gpu, case, memory, work, reading_memory, prediction, smallest, request)
+        _judge_gpu(gpu, case, memory, work, reading_memory, prediction, smallest, request, evaluation)
         for gpu in (request.gpus if setup.on_gpu else ())
     ]
     return Plan(shape, setup, batch, memory, work, prediction_batch, reading_memory, prediction, verdicts)
@@ -220,19 +223,24 @@ def _judge_gpu(
     prediction: Work | None,
     smallest: int,
     request: Request,
+    evaluation: float,
 ) -> Verdict:
     available, devices = gpu.available(request.headroom), case.setup.processes
     trains = memory.total <= available
     hours = work.seconds(gpu, request.utilisation, devices) / 3600
     later = prediction.seconds(gpu, request.utilisation, devices) / 3600 if prediction else None
     price = request.prices.get(gpu.name)
-    needs_float16 = not gpu.has_bfloat16 and case.setup.compute_bytes == 2
+    notes = []
+    if not gpu.has_bfloat16 and case.setup.compute_bytes == 2:
+        notes.append("has no bfloat16: dtype: float16, bf16: false, fp16: true")
+    if evaluation > available:
+        notes.append("evaluation does not fit: per_device_eval_batch_size: 1")
     return Verdict(
         gpu=gpu,
         trains=trains,
         predicts=reading.total <= available,
         change=None if trains else smallest_change(case, smallest, available),
-        note="has no bfloat16: dtype: float16, bf16: false, fp16: true" if needs_float16 else "",
+        note="; ".join(notes),
         hours=hours,
         prediction_hours=later,
         cost=None if price is None else price * hours * devices,

@@ -14,6 +14,7 @@ from helpers.run import REPOSITORY, recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lmsys_trl.config import read_config
@@ -169,6 +170,39 @@ def test_activations_are_those_that_a_real_model_saves(kind, attention, in_16_bi
         by_token = sum(saved_by_token(shape, layer, setup, batch) for layer in shape.layers) * length
         by_pair = saved_by_pair(shape, setup, batch) * batch.pairs * len(shape.layers)
         assert by_token + by_pair == pytest.approx(saved_bytes(kind, attention, in_16_bits, length, dropout), rel=0.07)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attention", "in_16_bits", "batch"),
+    [
+        ("gemma2", "eager", True, Batch(1, 256)),
+        ("llama", "sdpa", False, Batch(3, 128)),
+        ("qwen3", "eager", False, Batch(2, 128)),
+    ],
+)
+def test_a_prediction_allocates_what_is_planned(kind, attention, in_16_bits, batch):
+    size, config = 2 if in_16_bits else 4, small(kind)
+    torch.manual_seed(0)
+    dtype = torch.bfloat16 if in_16_bits else torch.float32
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=dtype).eval()
+    model = get_peft_model(model, lora(8))
+    mask = torch.ones(batch, dtype=torch.long)
+    mask[1:, :5] = 0
+    inputs = {
+        "input_ids": torch.ones_like(mask),
+        "attention_mask": mask,
+        "position_ids": (mask.cumsum(-1) - 1).clamp(0),
+    }
+    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        model(**inputs, logits_to_keep=1, use_cache=False)
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    used = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        used += event.nbytes()
+        peak = max(peak, used)
+    setup = Setup(size, size, size, size, on_gpu=False)
+    planned = prediction_memory(measure_shape(config, lora(8), attention=attention), setup, batch)
+    assert planned.scores + planned.workspace == pytest.approx(peak, rel=0.1)
 
 
 def test_the_figures_of_gemma_that_were_computed_by_hand(gemma):
@@ -345,6 +379,13 @@ def test_a_plan_as_text(plan):
     assert (
         "  L4: activation_checkpointing: true\n" in output and "T4: activation_checkpointing: true; has no" in output
     )
+
+
+def test_an_evaluation_that_needs_more_than_the_training_is_named(plan):
+    options = ["gemma.yaml", "--num_battles", "9", "--eval_strategy", "epoch", "--gpus", "A100-80"]
+    assert "evaluation" not in plan(*options)
+    output = plan(*options, "--per_device_eval_batch_size", "256")
+    assert "A100-80: fits; evaluation does not fit: per_device_eval_batch_size: 1" in output
 
 
 def test_a_plan_as_json(folder):
