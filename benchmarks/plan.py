@@ -123,7 +123,7 @@ BASES = {
     "Llama-3.1-8B": find_model_config("meta-llama/Llama-3.1-8B-Instruct", None, None)[0],
 }
 # What these programs do differently from ours, by their sources: logits at all positions; fsdp_qlora and LitGPT keep
-# adapters and AdamW's state in bfloat16; the trl of 2024 casts all that is not quantised to float32.
+# adapters and AdamW's state in bfloat16. docs/results.md says what was assumed of unsloth's runs.
 ANSWER_AI = Setup(
     PLAIN_BYTES, 2, 2, 2, adapter_bytes=2, optimizer_bytes=4, dropout=True, quantised=True, checkpointing=True
 )
