@@ -7,8 +7,8 @@ from .memory import ANSWER_POSITIONS
 from .setup import Setup
 from .shapes import Shape
 
-# A GPU waits for the CPU where its kernels are short. Operators of a layer, forward and backward, between those counted
-# for Llama 3 with sdpa (86, 125) and for Gemma 2 with eager attention (122, 166), in 4 bits; and seconds for each.
+# A GPU waits for the CPU where its kernels are short. Operators of a layer, forward and backward, in 4 bits: between
+# those counted for Llama 3 with sdpa (86, 125) and Gemma 2 with eager attention (122, 166). And seconds for each.
 KERNELS, BACKWARD_KERNELS, LAUNCH = 105, 145, 5e-6
 
 
