@@ -44,7 +44,9 @@ def main():
     # Imported now: what takes seconds must not delay --help.
     from lmsys_trl.preflight.launch import find_compatible, read_accelerate_configs
     from lmsys_trl.preflight.machine import check_machine
-    from lmsys_trl.preflight.recipe import check_recipe
+    from lmsys_trl.preflight.plan import estimate_memory
+    from lmsys_trl.preflight.plan_text import summarize
+    from lmsys_trl.preflight.recipe import check_recipe, find_model_config
 
     recipes = {name: read_recipe(name, options, CONFIGS) for name in names}
     requested = {configs[0].accelerate_config for configs, *_ in recipes.values() if configs} - {None}
@@ -56,6 +58,9 @@ def main():
         if configs:
             judge, model, training = configs
             notes, found = check_recipe(judge, model, training, judge.tokenizer)
+            if not found:
+                base, _ = find_model_config(model.model_name_or_path, judge.base_model_id, model.model_revision)
+                notes.append(summarize(*estimate_memory(base, judge, model, training)))
             notes += [f"not on this machine: {problem}" for problem in check_machine(model, training)]
             compatible, mismatches = find_compatible(model, training, accelerate_configs)
             used.update(config.path for config in compatible)

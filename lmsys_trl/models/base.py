@@ -78,7 +78,7 @@ def context_length(config: PreTrainedConfig) -> int | None:
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
-def build_without_weights(config: PreTrainedConfig, attn_implementation: str = "eager") -> PreTrainedModel:
+def build_without_weights(config: PreTrainedConfig, attn_implementation: str | None = "eager") -> PreTrainedModel:
     """The model on the meta device."""
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, attn_implementation=attn_implementation)

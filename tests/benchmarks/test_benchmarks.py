@@ -40,6 +40,7 @@ def modules():
         ("long_run.py", "--shard_size"),
         ("models_ranked.py", "--max_battles"),
         ("peers.py", "--battles_per_step"),
+        ("plan.py", "--published"),
         ("prediction.py", "--implementations"),
         ("real_votes.py", "--variants"),
         ("teachers.py", "--validation_fraction"),
