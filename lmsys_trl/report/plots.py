@@ -139,6 +139,7 @@ def sweep_plot(runs: list[dict]) -> bytes:
             values = [f["value"] for f in figures]
             axis.errorbar(values, heights, xerr=_error_bars(list(figures)), fmt="o", markersize=4, capsize=2)
         axis.set_xlabel(label)
+        axis.locator_params(axis="x", nbins=5)
         axis.grid(axis="x", alpha=0.3)
     axes[1].axvline(0, color="grey", linestyle=":")
     axes[0].set(yticks=places, ylim=(-0.6, len(runs) - 0.4))
