@@ -6,7 +6,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from .errors import UserError, raise_problems
@@ -14,6 +13,7 @@ from .help import render_help
 from .keys import REQUIRED, Key, keys_of, load_class
 from .limits import RENAMED, SECRETS, refuse_value
 from .redaction import without_secrets
+from .yaml_file import read_yaml
 
 
 class Parsed(NamedTuple):
@@ -59,7 +59,13 @@ def parse_config(*classes: type | str, argv: list[str] | None = None, problems: 
     return *parsed.configs, parsed.given
 
 
-def read_config(*classes: type | str, argv: list[str], load: bool = True, script: Path | None = None) -> Parsed:
+def read_config(
+    *classes: type | str,
+    argv: list[str],
+    load: bool = True,
+    script: Path | None = None,
+    overrides: tuple[Path | None, dict] = (None, {}),
+) -> Parsed:
     """
     As [`parse_config`], but problems are returned. Keys with problems keep their defaults, or are None.
 
@@ -67,18 +73,19 @@ def read_config(*classes: type | str, argv: list[str], load: bool = True, script
         classes (`type` or `str`), argv (`list[str]`): As for [`parse_config`].
         load (`bool`): Import the classes that are given by name. Without it no instances are made.
         script (`Path`, *optional*): The recipe, beside which YAMLs are looked for. Default: the running script.
+        overrides (`tuple[Path, dict]`): Values that win over both, and the file that they are from.
 
     Raises:
         UserError: If the YAML cannot be read.
     """
     problems: list[str] = []
     config_file, options = _split_argv(list(argv), script or Path(sys.argv[0]), problems)
-    given = _check_all(keys_of(classes), config_file, options, problems)
+    given = _check_all(keys_of(classes), config_file, options, overrides, problems)
     if not load:
         return Parsed((), given, problems)
     loaded = [load_class(cls) if isinstance(cls, str) else cls for cls in classes]
     if loaded != list(classes) and not problems:  # what an import has changed
-        given = _check_all(keys_of(loaded), config_file, options, problems)
+        given = _check_all(keys_of(loaded), config_file, options, overrides, problems)
     keys = keys_of(loaded)
     values = {name: None for name, key in keys.items() if key.default is REQUIRED} | given
     configs = []
@@ -143,12 +150,18 @@ def _build(cls: type, values: dict, problems: list[str]) -> list:
         values = kept
 
 
-def _check_all(keys: dict[str, Key], config_file: Path | None, options: dict, problems: list[str]) -> dict:
+def _check_all(
+    keys: dict[str, Key],
+    config_file: Path | None,
+    options: dict,
+    overrides: tuple[Path | None, dict],
+    problems: list[str],
+) -> dict:
     """The values that are as their keys want them; a line for each that is not, or that is missing."""
     given: dict[str, Any] = {}
     refused = set()
-    from_yaml = _read_yaml(config_file) if config_file else {}
-    for where, values in ((config_file, from_yaml), ("the command line", options)):
+    from_yaml = read_yaml(config_file) if config_file else {}
+    for where, values in ((config_file, from_yaml), ("the command line", options), overrides):
         for name, value in values.items():
             problem = _refuse_name(str(name), keys, where)
             if problem is None and without_secrets(value) != value:
@@ -268,33 +281,3 @@ def shipped_yaml(name: str, recipes: Path) -> Path:
         hint = f"Did you mean {nearest[0]}?" if nearest else f"The shipped ones are {', '.join(shipped)}"
         raise UserError(f"there is no configuration file {name!r}. {hint}")
     return shipped[name]
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would keep the last, and aliases, with which files explode."""
-
-    def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read. Write the value again", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node, deep=False):
-        names = [self.construct_object(key) for key, _ in node.value]
-        for (key, _), name in zip(node.value, names, strict=True):
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {name} is given twice", key.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> dict:
-    try:
-        with path.open(encoding="utf-8") as file:
-            values = yaml.load(file, _UniqueKeys) or {}
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a YAML file in UTF-8: {error}. Save it as UTF-8") from error
-    except (OSError, RecursionError, ValueError, yaml.YAMLError) as error:  # ValueError: an impossible date, say
-        raise UserError(f"{path}: not a YAML file: {error}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected lines of `key: value`")
-    return values

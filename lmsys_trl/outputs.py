@@ -40,11 +40,8 @@ def claim(output: Path, inputs: Iterable[str | Path | None] = (), is_main_proces
         yield
         return
     refuse_inputs(output, inputs)
-    place = output.resolve()
-    if place == place.parent:
-        raise UserError(f"{output}: is the root of all files. Choose a name in it")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    path = place.with_name(f".{place.name}.lock")
+    path = _lock_of(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()  # which says why it cannot be made; the lock would only say that it is not free
     lock = FileLock(path, timeout=0)
     try:
@@ -62,6 +59,27 @@ def claim(output: Path, inputs: Iterable[str | Path | None] = (), is_main_proces
     finally:
         path.unlink(missing_ok=True)
         lock.release()
+
+
+def is_claimed(output: Path) -> bool:
+    """Whether a run writes an output at this moment."""
+    lock = FileLock(_lock_of(output), timeout=0)
+    if not Path(lock.lock_file).exists():
+        return False
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _lock_of(output: Path) -> Path:
+    """The file by which a run claims an output."""
+    place = output.resolve()
+    if place == place.parent:
+        raise UserError(f"{output}: is the root of all files. Choose a name in it")
+    return place.with_name(f".{place.name}.lock")
 
 
 @contextmanager

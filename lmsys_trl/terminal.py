@@ -6,10 +6,11 @@ import logging
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -111,8 +112,56 @@ def _terminate(*_) -> None:
 
 def _end_with_launcher() -> None:
     """Let SIGTERM to `accelerate launch` reach the recipe: with one process it would end the launcher alone."""
-    if sys.platform == "linux" and any(name.startswith("ACCELERATE_") for name in os.environ):
+    if any(name.startswith("ACCELERATE_") for name in os.environ):
+        _end_with_parent()
+
+
+def _end_with_parent() -> None:
+    """Let this process get SIGTERM when its parent ends, however that ends."""
+    if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def run_logged(words: Sequence[str | Path], log: Path) -> int:
+    """
+    Run another verb as a process of its own, as `lmsys-trl` in a shell does. It is told to end when this one ends.
+
+    Args:
+        words (`Sequence[str | Path]`): The verb and its options.
+        log (`Path`): A file, to the end of which goes all that the verb prints, besides to the terminal.
+
+    Returns:
+        `int`: Its exit code, or minus the signal that ended it.
+    """
+    command = [sys.executable, "-m", "lmsys_trl.cli", *map(str, words)]
+    with (
+        log.open("ab") as file,
+        subprocess.Popen(
+            command,
+            bufsize=0,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_end_with_parent,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        output = process.stdout
+
+        def pass_on() -> None:
+            while chunk := output.read(1 << 16):
+                file.write(chunk)
+                file.flush()
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.flush()
+
+        try:
+            pass_on()
+        except BaseException:  # Ctrl-C or SIGTERM: what was finished is saved first
+            process.terminate()
+            pass_on()
+            raise
+    return process.returncode
 
 
 def _refused_by_system(error: Exception) -> str | None:

@@ -127,6 +127,26 @@ def known_plot(probabilities: np.ndarray, known: np.ndarray) -> bytes:
     return png(figure)
 
 
+def sweep_plot(runs: list[dict]) -> bytes:
+    """The log losses of runs, and by how much they are above the best one: the rows of [`sweep_figures`]."""
+    figure = Figure(figsize=(7.2, 1.2 + 0.28 * len(runs)), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    places = np.arange(len(runs))[::-1]
+    for axis, key, label in zip(axes, ("log_loss", "minus_best"), ("log loss", "minus the best"), strict=True):
+        shown = [(run[key], place) for run, place in zip(runs, places, strict=True) if run[key]]
+        if shown:
+            figures, heights = zip(*shown, strict=True)
+            values = [f["value"] for f in figures]
+            axis.errorbar(values, heights, xerr=_error_bars(list(figures)), fmt="o", markersize=4, capsize=2)
+        axis.set_xlabel(label)
+        axis.locator_params(axis="x", nbins=5)
+        axis.grid(axis="x", alpha=0.3)
+    axes[1].axvline(0, color="grey", linestyle=":")
+    axes[0].set(yticks=places, ylim=(-0.6, len(runs) - 0.4))
+    axes[0].set_yticklabels([run["name"] for run in runs], parse_math=False, fontsize="small")
+    return png(figure)
+
+
 def _error_bars(figures: list[dict]) -> np.ndarray | None:
     """The intervals as matplotlib takes them: distances from the values, of shape `(2, figures)`."""
     if any(f["low"] is None for f in figures):

@@ -34,6 +34,7 @@ def modules():
 @pytest.mark.parametrize(
     ("name", "option"),
     [
+        ("annotate.py", "--seeds"),
         ("data.py", "--sizes"),
         ("demo.py", "--report"),
         ("heads.py", "--seeds"),

@@ -10,11 +10,14 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.run import REPOSITORY
 
 from lmsys_trl.artifacts import PACKAGES
+from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.errors import UserError
+from lmsys_trl.metrics.functions import log_losses
 
 BENCHMARKS, PAGE = REPOSITORY / "benchmarks", REPOSITORY / "docs" / "results.md"
 MARKER = re.compile(r"<!-- (/?)(\w+)(?:: written by benchmarks/(\S+))? -->")
@@ -175,6 +178,41 @@ def test_the_tables_of_prediction(load):
     assert "2.50 (2.00 to 3.00) times the usual notebook" in line
     (table,) = prediction.show_tta({"none": {"battles": 250, "seconds": 28.2, "log_loss": 0.6391}})
     assert "| `--tta`, 250 battles |" in table and "| `none` | 28.2 | 0.6391 |" in table
+
+
+def test_votes_are_chosen_by_score_and_by_group(load):
+    annotate = load("annotate")
+    scores, groups = np.array([5.0, 4.0, 3.0, 2.0, 1.0]), np.array([0, 0, 0, 1, 2])
+    assert annotate.choose(scores, groups, 3, None).tolist() == [0, 1, 2]
+    assert annotate.choose(scores, groups, 3, 1).tolist() == [0, 3, 4]
+    assert annotate.choose(scores, groups, 4, 2).tolist() == [0, 1, 3, 4]
+    assert annotate.choose(scores, groups, 5, 1).tolist() == [0, 3, 4, 1, 2]
+
+
+def test_votes_needed_and_votes_saved(load):
+    annotate, sizes = load("annotate"), np.array([40, 80, 120, 160])
+    assert annotate.votes_needed(np.array([1.0, 0.8, 0.9, 0.6]), sizes, 0.7) == 140
+    assert annotate.votes_needed(np.array([1.0, 0.8, 0.9, 0.6]), sizes, 1.1) == 40
+    assert annotate.votes_needed(np.array([1.0, 0.8, 0.9, 0.6]), sizes, 0.5) == 160
+    random = np.tile([1.0, 0.8, 0.7, 0.6], (5, 1))
+    rows = annotate.compare({"random": random, "better": random - 0.1, "worse": random + 0.5}, sizes)
+    assert rows[0] == ["random", "0.6000", "80", "", ""]
+    assert rows[1] == ["better", "0.5000", "60", "-0.1000 [-0.1000, -0.1000]", "+25% [+25%, +25%]"]
+    assert rows[2][2:] == ["160 or more", "+0.5000 [+0.5000, +0.5000]", "-100% [-100%, -100%]"]
+
+
+def test_a_learner_learns_both_orders(load):
+    annotate = load("annotate")
+    votes = annotate.Votes(make_battles(300))
+    places, labels = np.arange(len(votes.votes)), np.array([choices[0].argmax() for choices in votes.votes])
+    learner = annotate.Learner(votes, places[:200], labels)
+    orders = learner.orders(places[200:])
+    assert np.allclose(orders.sum(axis=-1), 1) and annotate.disagreement(orders).min() > -1e-12
+    of_votes = [log_losses(learner.predict(places[200:]), labels[200:]).mean(), np.log(3)]
+    assert of_votes[0] < of_votes[1] - 0.1
+    curves = annotate.simulate(votes, annotate.AnnotateConfig(batch=40, budget=80), seed=0)
+    assert curves.keys() == annotate.STRATEGIES.keys() and len({tuple(curve) for curve in curves.values()}) > 4
+    assert len({curve[0] for curve in curves.values()}) == 1 and all(len(curve) == 2 for curve in curves.values())
 
 
 def test_the_table_of_judges_compares_them_with_the_first(load):

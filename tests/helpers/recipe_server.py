@@ -10,6 +10,7 @@ import gc
 import importlib
 import os
 import runpy
+import select
 import signal
 import socket
 import struct
@@ -62,7 +63,7 @@ class RecipeServer:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(self.address)
             listener.listen()
-            command = [sys.executable, "-m", "helpers.recipe_server", str(listener.fileno())]
+            command = [sys.executable, "-m", "helpers.recipe_server", str(listener.fileno()), str(self.programs)]
             # A pipe, since a stream that can seek would become one that cannot when a command gets another.
             streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
             self._process = subprocess.Popen(command, env=environment, pass_fds=[listener.fileno()], **streams)
@@ -95,8 +96,8 @@ class RecipeServer:
         return result.returncode, result.stdout
 
 
-def serve(listener: socket.socket) -> None:
-    """Answer each connection with the exit status of its command."""
+def serve(listener: socket.socket, programs: str) -> None:
+    """Answer each connection with the exit status of its command. What a sweep starts is sent here too."""
     for module in LOADED:
         importlib.import_module(module)
     gc.freeze()  # so that a child's collector does not copy all pages
@@ -105,17 +106,20 @@ def serve(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
-            _answer(connection)
+            _answer(connection, programs)
         connection.close()
 
 
-def _answer(connection: socket.socket) -> None:
-    """Run the command in a child and send its status, whatever ends the child."""
+def _answer(connection: socket.socket, programs: str) -> None:
+    """Run the command in a child and send its status, whatever ends the child. It is killed with who asked for it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, streams, _, _ = socket.recv_fds(connection, 4, 3)
     cwd, program, *words = connection.recv(struct.unpack("I", size)[0], socket.MSG_WAITALL).decode().split("\0")
     child = os.fork()
     if child:
+        ended, _, _ = select.select([connection, os.pidfd_open(child)], [], [])
+        if connection in ended:
+            os.kill(child, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         with contextlib.suppress(BrokenPipeError):
             connection.sendall(struct.pack("B", status & 255))
@@ -126,7 +130,7 @@ def _answer(connection: socket.socket) -> None:
     os.chdir(cwd)
     status = 0
     try:
-        _run(program, words)
+        _run(program, words, programs)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
@@ -139,8 +143,10 @@ def _answer(connection: socket.socket) -> None:
     os._exit(status)  # taking the libraries down takes seconds
 
 
-def _run(program: str, words: list[str]) -> None:
+def _run(program: str, words: list[str], programs: str) -> None:
     """Run a command as its program would, but in this process."""
+    if program == "python" and words[:2] == ["-m", "lmsys_trl.cli"]:
+        program, words = "lmsys-trl", words[2:]
     if program == "python" and words[0] == "-c":
         sys.argv, code = ["-c", *words[2:]], words[1]
         sys.path.insert(0, "")
@@ -156,6 +162,8 @@ def _run(program: str, words: list[str]) -> None:
             words = [str(REPOSITORY / "recipes" / f"{verb}.py"), *options]
         elif program == "accelerate":
             words = words[next(i for i, word in enumerate(words) if word.endswith(".py")) :]
+        if os.path.basename(words[0]) == "sweep.py":
+            sys.executable = os.path.join(programs, "python")
         sys.argv = words
         sys.path.insert(0, os.path.dirname(words[0]))
         runpy.run_path(words[0], run_name="__main__")
@@ -171,4 +179,4 @@ def _without_launch_options(words: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
