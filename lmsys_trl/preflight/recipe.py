@@ -32,6 +32,7 @@ from ..training.config import TrainingConfig
 from ..training.run import lora_config
 
 BUNDLED_CONFIGS = Path(__file__).parent / "model_configs"
+UNKNOWN_BASE = "model_name_or_path: its configuration is not bundled"
 SMALLEST_BATTLE = {"prompt": ["a"], "response_a": ["a"], "response_b": ["a"], "vote": [0.0, 0.0, 1.0]}
 
 
@@ -54,10 +55,7 @@ def check_recipe(
     try:
         base, source = find_model_config(model.model_name_or_path, judge.base_model_id, model.model_revision)
     except (ValueError, OSError) as error:
-        return [], [
-            f"model_name_or_path: its configuration is not bundled, and not available: {error}. Nothing else could be "
-            "checked"
-        ]
+        return [], [f"{UNKNOWN_BASE}, and not available: {error}. Nothing that depends on it could be checked"]
     notes = [f"model: {model.model_name_or_path}, built without weights from {source}"]
     max_lengths = {"max_length": training.max_length, "inference_max_length": judge.inference_max_length}
     lengths = {key: length for key, length in max_lengths.items() if length is not None}

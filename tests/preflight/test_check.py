@@ -57,15 +57,17 @@ def test_the_bundled_configs_make_the_published_models(name, num_parameters):
 
 def test_every_recipe_with_every_accelerate_config(check):
     output = check()
-    assert output.endswith("no problems\n") and "PROBLEM" not in output
-    assert output.count("can be started with") == len(list((REPOSITORY / "recipes" / "sft").glob("*.yaml"))) == 13
+    assert output.endswith("no problems\n") and "PROBLEM" not in output.replace("NOT CHECKED", "")
+    assert output.count("can be started with") == len(list((REPOSITORY / "recipes" / "sft").glob("*.yaml"))) == 22
     assert "trains 35,782,656 parameters in 168 modules, 0.39% of 9,241,705,984" in output
     # By design: FSDP needs another storage of 4-bit weights, ZeRO-3 is for 16 bits, and 16 processes with 4 battles
     # each would be a larger step.
-    assert output.count("not with fsdp.yaml, bnb_4bit_quant_storage") == 7
-    assert output.count("not with zero3.yaml, load_in_4bit") == 7
+    assert output.count("not with fsdp.yaml, bnb_4bit_quant_storage") == 11
+    assert output.count("not with zero3.yaml, load_in_4bit") == 11
     assert output.count("not with multi_node.yaml, battles_per_step: 16 is not a multiple of 64") == 3
-    assert output.count("  not with") == 17
+    assert "not with multi_node.yaml, battles_per_step: 8 is not a multiple of 16" in output
+    assert output.count("  not with") == 26
+    assert output.count("NOT CHECKED model_name_or_path: its configuration is not bundled, and not available") == 5
 
 
 def test_each_bundled_config_says_where_it_was_found():
@@ -290,3 +292,14 @@ def test_accelerate_itself_accepts_each_config(path, monkeypatch):
             assert plugin.fsdp_version == 2 and plugin.reshard_after_forward is True
             assert plugin.state_dict_type == StateDictType.FULL_STATE_DICT
             assert plugin.auto_wrap_policy.__name__ == "transformer_auto_wrap_policy"
+
+
+@pytest.mark.parametrize("name", ["lmsys-1-llama", "lmsys-1-qwen", "wsdm-1-teacher", "wsdm-1", "wsdm-3"])
+def test_a_recipe_whose_base_model_is_not_bundled_reads_the_users_own(check, name):
+    """All but the model is right, with every accelerate config that should be."""
+    output = check(f"{name}.yaml")
+    assert "PROBLEM model_name_or_path: its configuration is not bundled" in output and output.endswith("1 problem")
+    base = ["--model_name_or_path", "models/tiny", "--max_length", "1000", "--pad_token", "<|endoftext|>"]
+    output = check(f"{name}.yaml", *base)
+    assert "from its folder" in output and "multi_gpu.yaml" in output and "\nno problems\n" in output
+    assert ("not with zero3.yaml, load_in_4bit" in output) == (name != "wsdm-1")
