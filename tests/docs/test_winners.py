@@ -20,13 +20,14 @@ PAGE = REPOSITORY / "docs" / "winners.md"
 # Wide enough for blocks of 64 weights in 4 bits.
 WIDE = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
         "max_position_embeddings": 8192}  # fmt: skip
+LLAMA, QWEN = (LlamaConfig, 2, "<|header|>", "<|eot_id|>"), (Qwen2Config, 2, "<|im_start|>", "<|im_end|>")
 BASES = {
     "google/gemma-2-9b-it": (Gemma2Config, 2, "<start_of_turn>", "<eos>", "<pad>"),
-    "meta-llama/Llama-3.1-8B-Instruct": (LlamaConfig, 2, "<|header|>", "<|eot_id|>", "<|finetune_right_pad_id|>"),
-    "meta-llama/Meta-Llama-3-70B-Instruct": (LlamaConfig, 2, "<|header|>", "<|eot_id|>", "<|reserved_special_token_0|>"),
-    "Qwen/Qwen2-72B-Instruct": (Qwen2Config, 2, "<|im_start|>", "<|im_end|>", "<|endoftext|>"),
-    "Qwen/Qwen2.5-72B-Instruct": (Qwen2Config, 2, "<|im_start|>", "<|im_end|>", "<|endoftext|>"),
-    "Qwen/Qwen2.5-14B-Instruct": (Qwen2Config, 2, "<|im_start|>", "<|im_end|>", "<|endoftext|>"),
+    "meta-llama/Llama-3.1-8B-Instruct": (*LLAMA, "<|finetune_right_pad_id|>"),
+    "meta-llama/Meta-Llama-3-70B-Instruct": (*LLAMA, "<|reserved_special_token_0|>"),
+    "Qwen/Qwen2-72B-Instruct": (*QWEN, "<|endoftext|>"),
+    "Qwen/Qwen2.5-72B-Instruct": (*QWEN, "<|endoftext|>"),
+    "Qwen/Qwen2.5-14B-Instruct": (*QWEN, "<|endoftext|>"),
 }
 
 
@@ -36,24 +37,24 @@ def to_parquet(path, rows: list[dict]) -> None:
 
 def write_data(folder) -> None:
     """What the page downloads: votes of both competitions, the 33k, UltraFeedback and battles without votes."""
-    battles = make_battles(80, seed="winners")
-    write_votes(folder / "train.csv", battles[:20])
-    write_votes(folder / "33k.csv", battles[20:26])
+    battles = make_battles(60, seed="winners")
+    write_votes(folder / "train.csv", battles[:14])
+    write_votes(folder / "33k.csv", battles[14:18])
     to_parquet(folder / "33k.parquet", pd.read_csv(folder / "33k.csv").to_dict("records"))
     texts = {"model_a": 0, "model_b": 1}
     wsdm = [
         {"id": battle["id"], "prompt": battle["prompt"][0], "response_a": battle["response_a"][0],
          "response_b": battle["response_b"][0], "winner": winner_of(battle["vote"])}
-        for battle in battles[26:56] if winner_of(battle["vote"]) in texts
+        for battle in battles[18:38] if winner_of(battle["vote"]) in texts
     ]  # fmt: skip
     to_parquet(folder / "wsdm.parquet", wsdm)
     to_parquet(folder / "wsdm-test.parquet", [{key: row[key] for key in row if key != "winner"} for row in wsdm[:8]])
     pairs = [
         {"prompt": battle["prompt"][0], "chosen": battle["response_a"][0], "rejected": battle["response_b"][0]}
-        for battle in battles[56:64]
+        for battle in battles[38:43]
     ]
     to_parquet(folder / "ultrafeedback.parquet", pairs)
-    unlabelled = [{key: battle[key] for key in ("id", *TURN_COLUMNS)} for battle in battles[64:]]
+    unlabelled = [{key: battle[key] for key in ("id", *TURN_COLUMNS)} for battle in battles[43:51]]
     (folder / "pool.jsonl").write_text("".join(json.dumps(battle) + "\n" for battle in unlabelled))
     pd.DataFrame(unlabelled[:8]).map(lambda cell: json.dumps(cell) if isinstance(cell, list) else cell).to_csv(
         folder / "test.csv", index=False

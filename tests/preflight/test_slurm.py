@@ -1,4 +1,4 @@
-"""accelerate_configs/launch.slurm, with stand-ins for Slurm's commands: two nodes are two processes of this machine."""
+"""accelerate_configs/launch.slurm with stand-ins for Slurm's commands: its two nodes are processes of this machine."""
 
 import json
 import os
@@ -96,18 +96,20 @@ def test_a_run_that_is_stopped_resumes_after_it_was_queued_again(cluster, votes)
     build_base(folder / "models" / "tiny")
     recipe("prepare.py", "--sources", votes, "--validation_fraction", "0.2", "--output_dir", "data", cwd=folder)
     command = ["bash", SCRIPT, "multi_node", "sft", "smollm2.yaml", "--model_name_or_path", "models/tiny",
-               "--dataset_name", "data", "--per_device_train_batch_size", "1", "--num_train_epochs", "40",
+               "--dataset_name", "data", "--per_device_train_batch_size", "1", "--num_train_epochs", "20",
                "--save_steps", "5", "--output_dir", "runs/nodes"]  # fmt: skip
-    job = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 300
+    job = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 900
     while not list((folder / "runs").glob("nodes/checkpoint-*/manifest.json")):
         assert job.poll() is None and time.monotonic() < deadline, job.communicate()[0]
         time.sleep(0.1)
     job.send_signal(signal.SIGUSR1)
-    output = job.communicate(timeout=300)[0]
+    output = job.communicate(timeout=900)[0]
     assert job.returncode != 0 and "Stopped after a complete step" in output
     assert (folder / "requeued").read_text() == "requeue 7\n"
-    job = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    job = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
     output = job.stdout + job.stderr
     assert job.returncode == 0, output
     assert "Resuming from" in output and "processes: 2" in output
