@@ -1,4 +1,4 @@
-# `make demo` trains and reports on a judge, `make test` checks the project, `make quality` style, layers and types,
+# `make demo` trains and reports on a judge, `make test` checks the project (`make slow` the rest), `make quality` style, layers and types,
 # `make docs` builds the pages, `make build` what is released.
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ JUDGE := runs/demo
 BASE := models/SmolLM2-135M-Instruct
 TORCH := torch==2.13.0
 
-.PHONY: demo test style quality docs keys options lock build
+.PHONY: demo test slow style quality docs keys options lock build
 demo: $(VENV)/installed $(BASE)/config.json
 	$(BIN)/lmsys-trl synthesize --output_dir data/demo
 	$(BIN)/lmsys-trl prepare --sources data/demo/train.csv --validation_fraction 0.1 --output_dir data/demo/battles
@@ -19,6 +19,9 @@ demo: $(VENV)/installed $(BASE)/config.json
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
+
+slow: $(VENV)/installed  # the tests that take minutes, the winners' recipes among them
+	$(BIN)/python -m pytest -m slow
 
 style: $(VENV)/installed
 	$(BIN)/ruff format .

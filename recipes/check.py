@@ -4,7 +4,8 @@ Check recipes before weights are loaded or a GPU is rented. Exits with 1 if anyt
     lmsys-trl check
     lmsys-trl check gemma.yaml --accelerate_config multi_gpu --tokenizer DIR
 
-The first checks all shipped recipes for sft with all shipped accelerate configs. The second takes all keys of sft too.
+The first checks all shipped recipes for sft with all shipped accelerate configs, and says of which base models it
+knows no configuration. The second takes all keys of sft too.
 """
 
 import sys
@@ -46,7 +47,7 @@ def main():
     from lmsys_trl.preflight.machine import check_machine
     from lmsys_trl.preflight.plan import estimate_memory
     from lmsys_trl.preflight.plan_text import summarize
-    from lmsys_trl.preflight.recipe import check_recipe, find_model_config
+    from lmsys_trl.preflight.recipe import UNKNOWN_BASE, check_recipe, find_model_config
 
     recipes = {name: read_recipe(name, options, CONFIGS) for name in names}
     requested = {configs[0].accelerate_config for configs, *_ in recipes.values() if configs} - {None}
@@ -58,6 +59,8 @@ def main():
         if configs:
             judge, model, training = configs
             notes, found = check_recipe(judge, model, training, judge.tokenizer)
+            if len(names) > 1 and found and found[0].startswith(UNKNOWN_BASE):  # nobody has asked for this one
+                notes, found = [f"NOT CHECKED {found[0]}"], []
             if not found:
                 base, _ = find_model_config(model.model_name_or_path, judge.base_model_id, model.model_revision)
                 notes.append(summarize(*estimate_memory(base, judge, model, training)))

@@ -86,6 +86,11 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
         problems.append("a letter becomes another token in the answer's place, so its probability can't be read there")
     if tokenizer.bos_token_id is not None and token_ids(tokenizer, before)[:2] == [tokenizer.bos_token_id] * 2:
         problems.append(f"the chat template starts with two {tokenizer.bos_token}. Use a template with one")
+    if after.count("<think>") > after.count("</think>"):
+        problems.append(
+            "its chat template opens a thinking part even with enable_thinking=False, and the letter would be one of "
+            "its thoughts. Use a model that can answer at once"
+        )
     if tokenizer.eos_token_id is None:
         problems.append("has no end token. Set eos_token in its tokenizer_config.json")
     elif tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
@@ -103,13 +108,15 @@ def rendered_template(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     too_long = f"than {MAX_TEMPLATE:,} characters, which is the limit. Use the base model's own template"
     if len(str(tokenizer.chat_template)) > MAX_TEMPLATE:
         raise UserError(f"tokenizer {name}: its chat template has more {too_long}")
-    # Llama-3.1's template writes today's date by default: examples would change from day to day.
+    # Llama-3.1's template writes today's date by default: examples would change from day to day. Templates of
+    # reasoning models, such as Qwen3's, close the thinking before the answer if they are asked not to think.
     try:
         rendered = tokenizer.apply_chat_template(
             [{"role": "user", "content": marker}],
             tokenize=False,
             add_generation_prompt=True,
             date_string="26 Jul 2024",
+            enable_thinking=False,
         )
     except Exception as error:  # a template is a program
         raise UserError(f"tokenizer {name}: its chat template fails: {first_line(error)}") from error

@@ -32,6 +32,7 @@ from ..training.config import TrainingConfig
 from ..training.run import lora_config
 
 BUNDLED_CONFIGS = Path(__file__).parent / "model_configs"
+UNKNOWN_BASE = "model_name_or_path: its configuration is not bundled"
 SMALLEST_BATTLE = {"prompt": ["a"], "response_a": ["a"], "response_b": ["a"], "vote": [0.0, 0.0, 1.0]}
 
 
@@ -54,7 +55,7 @@ def check_recipe(
     try:
         base, source = find_model_config(model.model_name_or_path, judge.base_model_id, model.model_revision)
     except (ValueError, OSError) as error:
-        return [], [f"model_name_or_path: its configuration is not available: {error}"]
+        return [], [f"{UNKNOWN_BASE}, and not available: {error}. Nothing that depends on it could be checked"]
     notes = [f"model: {model.model_name_or_path}, built without weights from {source}"]
     max_lengths = {"max_length": training.max_length, "inference_max_length": judge.inference_max_length}
     lengths = {key: length for key, length in max_lengths.items() if length is not None}
@@ -92,7 +93,9 @@ def find_model_config(name: str, base_model_id: str | None, revision: str | None
     for model_id in filter(None, (name, base_model_id)):
         bundled = BUNDLED_CONFIGS / f"{model_id.replace('/', '--')}.json"
         if bundled.is_file():
-            return AutoConfig.for_model(**json.loads(bundled.read_text(encoding="utf-8"))), "the bundled configs"
+            settings = json.loads(bundled.read_text(encoding="utf-8"))
+            settings.pop("source", None)  # where the config.json was found
+            return AutoConfig.for_model(**settings), "the bundled configs"
     folder = download_repository(base_model_id or name, "model", revision, ["config.json"])
     return AutoConfig.from_pretrained(folder, trust_remote_code=False), "the Hub"
 
@@ -142,7 +145,7 @@ def check_quantization(quantization: dict | None) -> list[str]:
 
 def check_lengths(config: PreTrainedConfig, lengths: Mapping[str, int]) -> list[str]:
     """Whether a model has positions for examples of some lengths, given by the keys that set them."""
-    maximum = config.max_position_embeddings
+    maximum = config.get_text_config().max_position_embeddings
     return [
         f"{key}: {length} tokens, but the model has positions for {maximum}. Lower it to {maximum} at most"
         for key, length in lengths.items()
@@ -176,7 +179,7 @@ def check_lora(config: PreTrainedConfig, peft_config: PeftConfig, head: str = FR
             linear = dict.fromkeys(name.rpartition(".")[2] for name in names if not name.endswith("lm_head"))
             nearest = (get_close_matches(target, linear, n=1) or [", ".join(linear)])[0]
             problems.append(f"lora_target_modules: the model has no {target}. Did you mean {nearest}?")
-    layers = range(config.num_hidden_layers)
+    layers = range(config.get_text_config().num_hidden_layers)
     chosen = peft_config.layers_to_transform or ()
     unknown = [layer for layer in chosen if layer not in layers]
     if unknown:
@@ -219,9 +222,10 @@ def check_examples(
     except UserError as error:
         return "", error.problems
     problems = []
-    if len(tokenizer) > config.vocab_size:
+    vocabulary = config.get_text_config().vocab_size
+    if len(tokenizer) > vocabulary:
         problems.append(
-            f"tokenizer {folder}: has {len(tokenizer)} tokens and the model {config.vocab_size}. "
+            f"tokenizer {folder}: has {len(tokenizer)} tokens and the model {vocabulary}. "
             "Use the base model's own tokenizer"
         )
     for key, length in lengths.items():

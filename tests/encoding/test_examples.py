@@ -1,6 +1,8 @@
 import re
+from pathlib import Path
 
 import pytest
+import trl
 from helpers.models import CHATML, build_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
@@ -319,6 +321,36 @@ def test_real_tokenizers_that_cannot_judge(assets):
         check_tokenizer(glued)
     with pytest.raises(UserError, match="not in the vocabulary"):
         load_tokenizer(str(assets / "tokenizers" / "llama3.1"), pad_token="<nothing>")
+
+
+@pytest.mark.parametrize(
+    ("template", "thinking"),
+    [
+        ("qwen3", "<think>\n\n</think>\n\n"),
+        ("qwen3_5_think", "<think>\n\n</think>\n\n"),
+        ("glm4moe", "\n<think></think>"),
+        ("nemotron_3_nano", "<think></think>"),
+        ("qwen3_instruct_2507", ""),
+        ("qwen2_5", ""),
+    ],
+)
+def test_the_thinking_part_is_closed_before_the_letter(template, thinking):
+    """With the chat templates of models that reason, as trl has them."""
+    reasoning = build_tokenizer()
+    reasoning.chat_template = (Path(trl.__file__).parent / "chat_templates" / f"{template}.jinja").read_text()
+    check_tokenizer(reasoning)
+    (example,) = encode_battle({**TWO_TURNS, "vote": [0.0, 1.0, 0.0]}, reasoning, max_length=1000)
+    text = reasoning.decode(example["input_ids"])
+    assistant = "<|assistant|>" if template == "glm4moe" else "<|im_start|>assistant\n"
+    assert text.endswith(f"{assistant}{thinking}B<|im_end|>")
+    assert [i for i in example["labels"] if i != IGNORED] == example["input_ids"][-2:]
+
+
+def test_a_template_that_always_thinks_is_refused():
+    reasoning = build_tokenizer()
+    reasoning.chat_template = (Path(trl.__file__).parent / "chat_templates" / "deepseek_r1_distill.jinja").read_text()
+    with pytest.raises(UserError, match="opens a thinking part even with enable_thinking=False"):
+        check_tokenizer(reasoning)
 
 
 def test_a_template_that_writes_the_date():

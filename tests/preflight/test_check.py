@@ -1,6 +1,8 @@
 """Every recipe and accelerate config, and each thing that can be wrong with one."""
 
 import importlib
+import json
+import re
 import sys
 
 import pyarrow as pa
@@ -17,9 +19,15 @@ from torch.distributed.fsdp import StateDictType
 from lmsys_trl.data.schema import BATTLE_SCHEMA
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.errors import UserError
-from lmsys_trl.preflight.recipe import build_without_weights, find_model_config
+from lmsys_trl.preflight.recipe import BUNDLED_CONFIGS, build_without_weights, find_model_config
 from lmsys_trl.terminal import set_up_logging
 
+SHAPES_ONLY = (  # not the complete config.json, and so without its source
+    "HuggingFaceTB--SmolLM2-135M-Instruct",
+    "google--gemma-2-2b-it",
+    "google--gemma-2-9b-it",
+    "meta-llama--Llama-3.1-8B-Instruct",
+)
 ACCELERATE_CONFIGS = sorted((REPOSITORY / "accelerate_configs").glob("*.yaml"))
 
 
@@ -30,6 +38,14 @@ ACCELERATE_CONFIGS = sorted((REPOSITORY / "accelerate_configs").glob("*.yaml"))
         ("google/gemma-2-2b-it", 2_614_341_888),
         ("meta-llama/Llama-3.1-8B-Instruct", 8_030_261_248),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008),
+        ("HuggingFaceTB/SmolLM2-1.7B-Instruct", 1_711_376_384),
+        ("Qwen/Qwen2.5-0.5B-Instruct", 494_032_768),
+        ("Qwen/Qwen3-0.6B", 596_049_920),
+        ("Qwen/Qwen3-4B", 4_022_468_096),
+        ("Qwen/Qwen3-8B", 8_190_735_360),
+        ("Qwen/Qwen3-14B", 14_768_307_200),
+        ("google/gemma-3-270m-it", 268_098_176),
+        ("meta-llama/Llama-3.2-3B-Instruct", 3_212_749_824),
     ],
 )
 def test_the_bundled_configs_make_the_published_models(name, num_parameters):
@@ -42,13 +58,26 @@ def test_the_bundled_configs_make_the_published_models(name, num_parameters):
 
 def test_every_recipe_with_every_accelerate_config(check):
     output = check()
-    assert output.endswith("no problems\n") and "PROBLEM" not in output
-    assert output.count("can be started with") == 4
+    assert output.endswith("no problems\n") and "PROBLEM" not in output.replace("NOT CHECKED", "")
+    assert output.count("can be started with") == len(list((REPOSITORY / "recipes" / "sft").glob("*.yaml"))) == 22
     assert "trains 35,782,656 parameters in 168 modules, 0.39% of 9,241,705,984" in output
-    # By design: FSDP needs another storage of 4-bit weights, and ZeRO-3 is for 16 bits.
-    assert output.count("not with fsdp.yaml, bnb_4bit_quant_storage") == 3
-    assert output.count("not with zero3.yaml, load_in_4bit") == 3
-    assert output.count("  not with") == 6
+    # By design: FSDP needs another storage of 4-bit weights, ZeRO-3 is for 16 bits, and 16 processes with 4 battles
+    # each would be a larger step.
+    assert output.count("not with fsdp.yaml, bnb_4bit_quant_storage") == 11
+    assert output.count("not with zero3.yaml, load_in_4bit") == 11
+    assert output.count("not with multi_node.yaml, battles_per_step: 16 is not a multiple of 64") == 3
+    assert "not with multi_node.yaml, battles_per_step: 8 is not a multiple of 16" in output
+    assert output.count("  not with") == 26
+    assert output.count("NOT CHECKED model_name_or_path: its configuration is not bundled, and not available") == 5
+
+
+def test_each_bundled_config_says_where_it_was_found():
+    recipes = [path.read_text() for path in (REPOSITORY / "recipes" / "sft").glob("*.yaml")]
+    for path in BUNDLED_CONFIGS.glob("*.json"):
+        assert any(path.stem.replace("--", "/") in recipe for recipe in recipes), path
+        if path.stem not in SHAPES_ONLY:
+            source = json.loads(path.read_text())["source"]
+            assert re.match(r"https://github.com/[\w.-]+/[\w.-]+/blob/[0-9a-f]{40}/\S+", source), path
 
 
 @pytest.mark.parametrize(
@@ -131,7 +160,7 @@ def test_a_recipe_that_is_right(check):
         ({"learning_rate": "high"}, "learning_rate: input should be a valid number"),
         ({"save_total_limit": 1}, "save_total_limit: input should be 2 or more"),
         ({"use_cpu": True, "lora_target_modules": ["q_proj", "lm_head"]}, "trl trains no adapter on lm_head"),
-        ({"model_name_or_path": "models/none"}, "model_name_or_path: its configuration is not available"),
+        ({"model_name_or_path": "models/none"}, "its configuration is not bundled, and not available: "),
         ({"lora_target_modules": ["q_proj", "k_prj"]}, "the model has no k_prj. Did you mean k_proj?"),
         ({"lora_target_modules": ["q_proj", "zz"]}, "the model has no zz. Did you mean q_proj, k_proj, v_proj"),
         ({"lora_target_modules": ["x.*y"]}, "pattern of complete names, and x.*y matches none. Write a name as .*q_p"),
@@ -262,3 +291,14 @@ def test_accelerate_itself_accepts_each_config(path, monkeypatch):
             assert plugin.fsdp_version == 2 and plugin.reshard_after_forward is True
             assert plugin.state_dict_type == StateDictType.FULL_STATE_DICT
             assert plugin.auto_wrap_policy.__name__ == "transformer_auto_wrap_policy"
+
+
+@pytest.mark.parametrize("name", ["lmsys-1-llama", "lmsys-1-qwen", "wsdm-1-teacher", "wsdm-1", "wsdm-3"])
+def test_a_recipe_whose_base_model_is_not_bundled_reads_the_users_own(check, name):
+    """All but the model is right, with every accelerate config that should be."""
+    output = check(f"{name}.yaml")
+    assert "PROBLEM model_name_or_path: its configuration is not bundled" in output and output.endswith("1 problem")
+    base = ["--model_name_or_path", "models/tiny", "--max_length", "1000", "--pad_token", "<|endoftext|>"]
+    output = check(f"{name}.yaml", *base)
+    assert "from its folder" in output and "multi_gpu.yaml" in output and "\nno problems\n" in output
+    assert ("not with zero3.yaml, load_in_4bit" in output) == (name != "wsdm-1")
