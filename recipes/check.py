@@ -61,7 +61,7 @@ def main():
             notes, found = check_recipe(judge, model, training, judge.tokenizer)
             if len(names) > 1 and found and found[0].startswith(UNKNOWN_BASE):  # nobody has asked for this one
                 notes, found = [f"NOT CHECKED {found[0]}"], []
-            if not found:
+            elif not found:
                 base, _ = find_model_config(model.model_name_or_path, judge.base_model_id, model.model_revision)
                 notes.append(summarize(*estimate_memory(base, judge, model, training)))
             notes += [f"not on this machine: {problem}" for problem in check_machine(model, training)]

@@ -1,6 +1,5 @@
 """Sources of votes -> battles; what was read, changed and removed goes into a ledger."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
