@@ -1,5 +1,5 @@
-# `make demo` trains and reports on a judge, `make test` checks the project (`make slow` the rest), `make quality` style, layers and types,
-# `make docs` builds the pages, `make build` what is released.
+# `make demo` trains and reports on a judge, `make test` checks the project (`make slow` the rest), `make quality` style,
+# layers and types, `make docs` builds the pages, `make build` what is released.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

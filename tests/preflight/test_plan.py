@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
@@ -18,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lmsys_trl.config import read_config
-from lmsys_trl.data.schema import BATTLE_FEATURES
+from lmsys_trl.data.schema import BATTLE_SCHEMA
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.encoding.batching import token_batches
 from lmsys_trl.errors import UserError
@@ -332,9 +333,7 @@ def folder(tmp_path_factory):
     """A folder with a base model, and battles as a data set and as a file."""
     folder = tmp_path_factory.mktemp("plan")
     build_base(folder / "tiny", max_position_embeddings=2000)
-    battles = Dataset.from_list(
-        [{name: battle.get(name) for name in BATTLE_FEATURES} for battle in make_battles(12)], BATTLE_FEATURES
-    )
+    battles = Dataset(pa.Table.from_pylist(make_battles(12), BATTLE_SCHEMA))
     battles.to_parquet(folder / "battles" / "train.parquet")
     rows = [
         {**{k: battle[k] for k in ("id", "prompt", "response_a", "response_b")}, "winner": "model_a"}
