@@ -301,7 +301,7 @@ def test_processes_split_what_their_config_says():
     kinds = {config.path.stem: sharding_of(config.cluster) for config in read_accelerate_configs()}
     assert kinds == {
         "cpu": "none", "single_gpu": "none", "multi_gpu": "ddp", "multi_node": "ddp", "zero2": "zero2",
-        "zero3": "zero3", "fsdp": "fsdp",
+        "zero3": "zero3", "fsdp": "fsdp", "t4": "ddp",
     }  # fmt: skip
     configs = {config.path.stem: config.cluster for config in read_accelerate_configs()}
     judge, model, training = read("gemma.yaml")
