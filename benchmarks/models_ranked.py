@@ -19,6 +19,7 @@ from lmsys_trl.config import parse_config
 from lmsys_trl.data.model_outputs import pair_outputs, read_outputs
 from lmsys_trl.data.sources import read_battles
 from lmsys_trl.predictions.table import PROBABILITIES, load_predictions
+from lmsys_trl.report.bootstrap import format_figure
 from lmsys_trl.terminal import run_recipe
 
 REQUIREMENTS = ("alpaca_eval==0.6.6", "setuptools<81")
@@ -143,7 +144,7 @@ def show_all(output: Path) -> list[str]:
 
 
 def whole(figure: dict) -> str:
-    return f"{figure['value']:.0f} [{figure['low']:.0f}, {figure['high']:.0f}]"
+    return format_figure(figure, ".0f")
 
 
 def environment(folder: Path) -> Path:

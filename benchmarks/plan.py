@@ -17,10 +17,9 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from results import markdown_table, record
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 from torch.profiler import ProfilerActivity, profile
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, TrainerCallback
+from training import build_tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
 from trl import ModelConfig
 
 from lmsys_trl.config import parse_config
@@ -351,17 +350,6 @@ def examples(small: Small) -> Dataset:
         labels = [IGNORED] * (len(ids) - 2) + ids[-2:]
         rows.append({"id": str(i), "input_ids": ids, "labels": labels, "votes": [1.0, 0.0, 0.0], "length": len(ids)})
     return Dataset.from_list(rows)
-
-
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Examples are tokens already, but the trainer needs a token to pad with, and the letters' tokens."""
-    vocabulary = {token: i for i, token in enumerate(["<pad>", "<bos>", "<eos>", "<unk>", "A", "B", "C"])}
-    backend = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
-    )
-    tokenizer.chat_template = "{{ messages[0]['content'] }}"
-    return tokenizer
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from lmsys_trl.predictions.calibration import WITH_STYLE, apply_calibration, cro
 from lmsys_trl.predictions.features import features_of, features_table, load_features
 from lmsys_trl.predictions.style import PENALTIES
 from lmsys_trl.predictions.table import PROBABILITIES, load_predictions, save_predictions, votes_and_groups
+from lmsys_trl.report.bootstrap import format_figure
 from lmsys_trl.terminal import run_recipe
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -186,7 +187,7 @@ def show_curves(curves: dict[str, dict[int, float]]) -> str:
 
 
 def interval(figure: dict) -> str:
-    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+    return format_figure(figure, ".3f")
 
 
 def run(recipe: str, *arguments) -> None:

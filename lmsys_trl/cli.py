@@ -22,6 +22,7 @@ from .config import accelerate_configs, bundled_folder, find_accelerate_config, 
 from .errors import UserError
 from .help import recipe_docstring, render_help
 from .redaction import without_secrets
+from .terminal import aligned
 
 # Run by `accelerate launch`.
 LAUNCHED = ("sft", "predict", "out_of_fold", "pseudo_label", "ensemble", "validate", "benchmark")
@@ -113,8 +114,7 @@ def recipes() -> str:
             base, method = "", f"for lmsys-trl {path.parent.name}"
         rows.append((path.name, base, method, needs))
     rows.insert(0, ("recipe", "base model", "method", "needs"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(aligned(rows))
 
 
 def copy(name: str, target: str) -> str:

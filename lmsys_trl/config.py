@@ -252,6 +252,11 @@ def _split_argv(argv: list[str], script: Path, problems: list[str]) -> tuple[Pat
     return (find_yaml(config_file, script) if config_file is not None else None), options
 
 
+def keys_on_command_line(argv: list[str]) -> set[str]:
+    """The keys that are given on a command line, and not in a YAML."""
+    return {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
+
+
 def find_yaml(name: str, script: Path) -> Path:
     """
     A YAML by its path, or a shipped one by its name.

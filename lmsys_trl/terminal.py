@@ -122,9 +122,15 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def aligned(rows: Sequence[Sequence[str]], justify: Callable[[str, int], str] = str.ljust) -> list[str]:
+    """The lines of a table: all cells of a column as wide as its widest."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(justify, row, widths)).rstrip() for row in rows]
+
+
 def run_logged(words: Sequence[str | Path], log: Path) -> int:
     """
-    Run another verb as a process of its own, as `lmsys-trl` in a shell does. It is told to end when this one ends.
+    Run another verb as a process of its own, as `lmsys-trl` in a shell does. It gets SIGTERM when this one ends.
 
     Args:
         words (`Sequence[str | Path]`): The verb and its options.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lmsys_trl.config import parse_config
+from lmsys_trl.config import keys_on_command_line, parse_config
 from lmsys_trl.data.config import BattlesConfig
 from lmsys_trl.errors import UserError, collect_problems, raise_problems
 from lmsys_trl.options import MODEL_CONFIG, TRAINING_CONFIG, JudgeConfig
@@ -95,7 +95,7 @@ def main():
     problems += check_recipe(config, model, training, config.tokenizer)[1]
     raise_problems(problems)
     base, source = find_model_config(model.model_name_or_path, config.base_model_id, model.model_revision)
-    lengths = find_lengths(config, model, training, "dataset_name" in options_of(sys.argv))
+    lengths = find_lengths(config, model, training, "dataset_name" in keys_on_command_line(sys.argv))
     request = Request(
         gpus,
         config.utilisation,
@@ -124,11 +124,6 @@ def main():
     logger.info("%s", render_plan(plan, config.headroom, config.utilisation))
     if measured:
         logger.info("\n%s", measured.summary())
-
-
-def options_of(argv: list[str]) -> set[str]:
-    """The keys on a command line."""
-    return {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
 
 
 def read_prices(entries: list[str], names: list[str]) -> dict[str, float]:

@@ -89,9 +89,10 @@ def carry_out(runs: list[Run], finished: set[str], config: SweepConfig) -> dict[
     """Train and predict each run that is not finished. Returns what went wrong by the names of those that failed."""
     output_dir, failed = Path(config.output_dir), {}
     seconds: list[float] = []
-    left = sum(not is_complete(run, finished, config) for run in runs)
+    complete = {run.name for run in runs if is_complete(run, finished, config)}
+    left = len(runs) - len(complete)
     for number, run in enumerate(runs, 1):
-        if is_complete(run, finished, config):
+        if run.name in complete:
             logger.info("Run %d of %d, %s: finished before", number, len(runs), run.name)
             continue
         end = ""

@@ -8,14 +8,13 @@ from typing import Any, Literal
 
 from ..artifacts import file_fingerprint, strip_local_paths
 from ..battle import WINNERS, prompt_group, replace_surrogates, swap_battle, vote_for, winner_of
-from ..errors import UserError
+from ..errors import NUM_SHOWN, UserError
 from .columns import DroppedRow, Reading, RowError, cells_at, shorten
 from .downloads import download
 from .files import find_files, read_rows
 from .formats import FORMATS
 from .rows import ballots, digest, to_battle
 
-NUM_ERRORS_SHOWN = 5
 KEPT = ("id", "item", "subset", "group", "prompt", "response_a", "response_b", "vote")
 
 
@@ -249,7 +248,7 @@ def load_benchmark(name: str, path: str | None = None) -> tuple[list[dict], dict
                 errors.setdefault(f"cannot be read: {type(error).__name__}", []).append(number)
     if errors or not battles:
         lines = [f"{reason}: {len(at)} rows, the first is {at[0]}" for reason, at in errors.items()]
-        raise UserError(lines[:NUM_ERRORS_SHOWN] or ["there are no rows"], f"{source} is not {name}:")
+        raise UserError(lines[:NUM_SHOWN] or ["there are no rows"], f"{source} is not {name}:")
     hashes = {file.name: file_fingerprint(file.path) for file in files}
     origin = {"path": strip_local_paths(source), "revision": None, **origin}
     return battles, {**origin, "sha256": hashes, "dropped": dict(dropped)}

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..artifacts import file_fingerprint, write_json
+from ..errors import NUM_SHOWN
 
 RECORD_FILE, REMOVED_FILE = "prepare.json", "removed.parquet"  # in the folder of a data set
-NUM_ERRORS_SHOWN = 5
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Ledger:
         lines = []
         for source, num_rows in self.num_rows.items():
             reasons = Counter(entry["reason"] for entry in self.removed if entry["source"] == source)
-            for reason, count in reasons.most_common(NUM_ERRORS_SHOWN):
+            for reason, count in reasons.most_common(NUM_SHOWN):
                 lines.append(f"{source}: {count} of {num_rows} rows removed: {reason}")
             if self.unused.get(source):
                 lines.append(f"{source}: columns that are not read: {', '.join(self.unused[source])}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifacts import file_fingerprint
-from ..errors import UserError
+from ..errors import NUM_SHOWN, UserError
 from .columns import TURN_COLUMNS, BlankVote, DroppedRow, Reading, RowError
 from .downloads import download
 from .files import STANDARD_INPUT, DataFile, as_json, find_files, read_rows
@@ -18,7 +18,6 @@ from .rows import ballots, kept_text, read_id, to_battle
 from .source import Source
 from .texts import lists_of_turns
 
-NUM_ERRORS_SHOWN = 5
 ANNOTATOR = "annotator"
 NUM_ROWS_SEEN = 100  # rows that decide the format of a file
 EXTRA = "fields that are not read"  # of a battle: those of its row, as JSON
@@ -110,8 +109,8 @@ def read_source(
         )
     num_errors = sum(map(len, errors.values()))
     if num_errors > max_broken_fraction * num_rows:
-        shown = [f"{_and_others(rows)}, {error}" for error, rows in list(errors.items())[:NUM_ERRORS_SHOWN]]
-        if num_left := num_errors - sum(map(len, list(errors.values())[:NUM_ERRORS_SHOWN])):
+        shown = [f"{_and_others(rows)}, {error}" for error, rows in list(errors.items())[:NUM_SHOWN]]
+        if num_left := num_errors - sum(map(len, list(errors.values())[:NUM_SHOWN])):
             shown.append(f"and {num_left} more")
         hint = (
             "" if max_broken_fraction else ". lmsys-trl prepare removes such rows and makes a data set of the others"

@@ -6,6 +6,9 @@ import torch
 
 from .examples import IGNORED
 
+# Tokens in a batch by default. A CPU gains little from several examples at once, and pays for their padding.
+CPU_TOKENS, GPU_TOKENS = 512, 4096
+
 
 def token_batches(lengths: list[int], max_tokens: int) -> list[list[int]]:
     """

@@ -62,9 +62,7 @@ def encode_dataset(
     """
     with_teachers = "teachers" in battles.column_names
     order = Features({**ORDER_FEATURES, **(TEACHER_FEATURES if with_teachers else {})})
-    features = Features({"id": Value("string"), **order, "length": Value("int32")})
-    if swap == "paired":
-        features |= {f"swapped_{name}": feature for name, feature in order.items()}
+    features = example_features(order, swap == "paired")
     num_teachers = max((len(triples or ()) for triples in battles["teachers"][:]), default=0) if with_teachers else 0
 
     def last_examples(labelled: list[dict]) -> list[dict]:
@@ -84,6 +82,12 @@ def encode_dataset(
 
     settings = {"max_length": max_length, "swap": swap, "prompt_version": prompt_version}
     return _map(battles, encode_batch, features, tokenizer, **settings)
+
+
+def example_features(order: Features, paired: bool) -> Features:
+    """The columns of [`encode_dataset`], with those of one order of a battle's answers, or of both."""
+    swapped = {f"swapped_{name}": feature for name, feature in order.items()} if paired else {}
+    return Features({"id": Value("string"), **order, "length": Value("int32"), **swapped})
 
 
 def _last_examples(

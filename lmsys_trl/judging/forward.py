@@ -10,7 +10,7 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
 
-from ..encoding.batching import distribute, pad_left, token_batches
+from ..encoding.batching import CPU_TOKENS, GPU_TOKENS, distribute, pad_left, token_batches
 from ..models.head import letter_columns
 
 
@@ -43,7 +43,7 @@ def letter_logits(
         `Tensor`: Of shape `(examples, letters)`, in double precision on the CPU, in all processes.
     """
     device, lengths = model.device, [len(example) for example in examples]
-    batches = token_batches(lengths, max_tokens or (512 if device.type == "cpu" else 4096))
+    batches = token_batches(lengths, max_tokens or (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS))
     if processes is not None:
         batches = distribute(batches, lengths, processes.num_processes)[processes.process_index]
     computed, num_done, num_examples = [], 0, sum(map(len, batches))

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from accelerate import PartialState
-from datasets import Dataset, Features, Value
+from datasets import Dataset
 from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from trl import ModelConfig
 
-from ..encoding.dataset import ORDER_FEATURES
+from ..encoding.dataset import ORDER_FEATURES, example_features
 from ..encoding.examples import IGNORED, letter_ids
 from ..encoding.tokenizer import load_tokenizer
 from ..errors import UserError
@@ -153,10 +153,7 @@ def _examples(lengths: list[int], tokenizer, paired: bool) -> Dataset:
         rows.append(
             {"id": str(i), **row, "length": length, **({f"swapped_{k}": v for k, v in row.items()} if paired else {})}
         )
-    features = Features({"id": Value("string"), **ORDER_FEATURES, "length": Value("int32")})
-    if paired:
-        features |= {f"swapped_{name}": feature for name, feature in ORDER_FEATURES.items()}
-    return Dataset.from_list(rows, features)
+    return Dataset.from_list(rows, example_features(ORDER_FEATURES, paired))
 
 
 def _limit(training: TrainingConfig, folder: str) -> None:

@@ -7,7 +7,7 @@ from accelerate.commands.config.config_args import ClusterConfig
 from transformers import PreTrainedConfig
 from trl import ModelConfig
 
-from ..encoding.batching import token_batches
+from ..encoding.batching import CPU_TOKENS, GPU_TOKENS, token_batches
 from ..options import JudgeConfig
 from ..training.config import TrainingConfig
 from .changes import Case, smallest_change
@@ -17,8 +17,6 @@ from .lengths import Lengths
 from .memory import Batch, Memory, prediction_memory, training_memory
 from .setup import Setup, setup_of_recipe
 from .shapes import Shape, shape_of_recipe
-
-GPU_TOKENS, CPU_TOKENS = 4096, 512  # in a batch of a prediction, as judging.forward has them
 
 
 class Verdict(NamedTuple):
@@ -163,8 +161,8 @@ def make_plan(
         prediction = _prediction(letters, reading, lengths.prediction, tokens, request.num_predicted * request.orders)
     case, evaluation = Case(shape, setup, batch), 0.0
     if training.eval_strategy != "no":
-        at_once = Batch(training.per_device_eval_batch_size, max(lengths.training))
-        evaluation = prediction_memory(shape, setup, at_once).total + memory.optimizer
+        evaluated = Batch(training.per_device_eval_batch_size, max(lengths.training))
+        evaluation = prediction_memory(shape, setup, evaluated).total + memory.optimizer
     verdicts = [
         _judge_gpu(gpu, case, memory, work, reading_memory, prediction, smallest, request, evaluation)
         for gpu in (request.gpus if setup.on_gpu else ())
@@ -179,13 +177,13 @@ def estimate_memory(
     shape, setup = shape_of_recipe(config, judge, model), setup_of_recipe(config, model, training)
     at_once = training.per_device_train_batch_size * (2 if judge.swap == "paired" else 1)
     tokens, length = max_tokens(training, setup), training.max_length
-    batch = Batch(at_once if tokens is None else max(1, min(at_once, tokens // length)), length)
+    batch = Batch(_fitting(length, at_once, tokens), length)
     return training_memory(shape, setup, batch), batch
 
 
 def max_tokens(training: TrainingConfig, setup: Setup) -> int | None:
-    """Tokens in a batch of training, as `training.trainer` has them: a CPU's default is 512."""
-    return training.max_tokens_per_batch or (None if setup.on_gpu else 512)
+    """Tokens in a batch of training, as `training.trainer` has them."""
+    return training.max_tokens_per_batch or (None if setup.on_gpu else CPU_TOKENS)
 
 
 def possible_batches(lengths: list[int], at_once: int, tokens: int | None) -> list[Batch]:
@@ -199,9 +197,13 @@ def possible_batches(lengths: list[int], at_once: int, tokens: int | None) -> li
     """
     longest: dict[int, int] = {}
     for i, length in enumerate(sorted(lengths), 1):
-        fitting = at_once if tokens is None else max(1, min(at_once, tokens // length))
-        longest[min(fitting, i)] = length
+        longest[min(_fitting(length, at_once, tokens), i)] = length
     return [Batch(*batch) for batch in longest.items()]
+
+
+def _fitting(length: int, at_once: int, tokens: int | None) -> int:
+    """Examples of a length in a batch."""
+    return at_once if tokens is None else max(1, min(at_once, tokens // length))
 
 
 def _prediction(shape: Shape, setup: Setup, lengths: list[int], tokens: int, number: int) -> Work:

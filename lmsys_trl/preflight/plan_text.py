@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ..terminal import aligned
 from .cost import Work
 from .gpus import find_gpus
 from .memory import GIB, Batch, Memory
@@ -86,8 +87,7 @@ def _table(verdicts: Sequence[Verdict]) -> list[str]:
         row += [_cost(verdict.cost)] * with_cost + [_hours(verdict.prediction_hours)] * with_prediction
         row += [_cost(verdict.prediction_cost)] * (with_cost and with_prediction)
         rows.append(row)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  " + "  ".join(cell.rjust(n) for cell, n in zip(row, widths, strict=True)) for row in rows]
+    lines = [f"  {line}" for line in aligned(rows, str.rjust)]
     changes = [
         f"  {verdict.gpu.name}: {'; '.join(filter(None, [_change(verdict), verdict.note]))}"
         for verdict in verdicts

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from ..artifacts import atomic_write
-from ..config import read_config
+from ..config import keys_on_command_line, read_config
 from ..errors import UserError, collect_problems, raise_problems
 from ..help import format_value
 from ..yaml_file import read_yaml
@@ -83,7 +83,7 @@ def read_runs(classes: Sequence[type | str], argv: list[str], grid_file: Path, c
 
 def _read_grid(path: Path, ours: set[str], argv: list[str]) -> dict[str, list]:
     grid = read_yaml(path)
-    on_command_line = {word.partition("=")[0].removeprefix("--") for word in argv if word.startswith("--")}
+    on_command_line = keys_on_command_line(argv)
     problems = [] if grid else [f"sweep: {path} is empty. Write a list of values for each key: lora_r: [8, 16]"]
     for key, values in grid.items():
         if key in NOT_SWEPT:

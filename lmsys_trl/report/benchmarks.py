@@ -10,7 +10,7 @@ from ..battle import WINNERS, winner_of
 from ..data.benchmarks import BENCHMARKS, Benchmark
 from ..errors import UserError
 from ..predictions.table import ORDERS, PROBABILITIES
-from .bootstrap import GroupBootstrap, figure
+from .bootstrap import GroupBootstrap, figure, format_figure
 from .summary import ORDERS as ORDER_NAMES
 
 BENCHMARK_VERSION = 1  # of benchmark.json
@@ -178,10 +178,7 @@ def figure_rows(figures: dict) -> list[tuple[str, int, str]]:
 
 
 def _per_cent(value: dict) -> str:
-    if value["value"] is None:
-        return "none"
-    text = f"{value['value']:.1%}"
-    return text if value["low"] is None else f"{text} [{value['low']:.1%}, {value['high']:.1%}]"
+    return "none" if value["value"] is None else format_figure(value, ".1%")
 
 
 def format_benchmark(figures: dict) -> str:

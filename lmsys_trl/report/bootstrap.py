@@ -80,3 +80,9 @@ def figure(value: float, resampled: np.ndarray | None) -> dict[str, float | None
         return {"value": float(value), "low": None, "high": None}
     low, high = np.nanquantile(resampled, (0.025, 0.975))
     return {"value": float(value), "low": float(low), "high": float(high)}
+
+
+def format_figure(found: dict[str, float | None], form: str) -> str:
+    """A figure as text: `0.61 [0.52, 0.72]`, in the format of each number."""
+    text = f"{found['value']:{form}}"
+    return text if found["low"] is None else f"{text} [{found['low']:{form}}, {found['high']:{form}}]"

@@ -11,7 +11,8 @@ from ..artifacts import atomic_write, write_json
 from ..errors import UserError
 from ..metrics.functions import correct, flips, log_losses
 from ..predictions.table import PROBABILITIES, has_vote, votes_and_groups
-from .bootstrap import GroupBootstrap
+from ..terminal import aligned
+from .bootstrap import GroupBootstrap, format_figure
 from .plots import sweep_plot
 from .summary import MIN_GROUPS, ORDERS
 
@@ -77,12 +78,16 @@ def sweep_table(figures: dict) -> tuple[list[str], list[list[str]]]:
     """The header and the rows of the table of runs."""
     header = ["run", "log loss", "minus the best", "accuracy"]
     rows = [
-        [run["name"], *(_interval(run[key]) for key in ("log_loss", "minus_best")), _interval(run["accuracy"], ".1%")]
+        [
+            run["name"],
+            *(format_figure(run[key], ".4f") if run[key] else "" for key in ("log_loss", "minus_best")),
+            format_figure(run["accuracy"], ".1%"),
+        ]
         for run in figures["runs"]
     ]
     if figures["order"] == "mean":
         header.append("verdicts that flip")
-        rows = [[*row, _interval(run["flip_rate"], ".1%")] for row, run in zip(rows, figures["runs"], strict=True)]
+        rows = [[*row, format_figure(run["flip_rate"], ".1%")] for row, run in zip(rows, figures["runs"], strict=True)]
     return header, rows
 
 
@@ -106,22 +111,11 @@ def sweep_notes(figures: dict) -> list[str]:
     return notes
 
 
-def _interval(figure: dict | None, form: str = ".4f") -> str:
-    if figure is None:
-        return ""
-    text = f"{figure['value']:{form}}"
-    return text if figure["low"] is None else f"{text} [{figure['low']:{form}}, {figure['high']:{form}}]"
-
-
 def format_sweep(figures: dict, failed: Mapping[str, str]) -> str:
     """The table and its notes for the terminal."""
     header, rows = sweep_table(figures)
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (header, *rows)
-    ]
-    return "\n".join([*lines, *sweep_notes(figures), *(f"failed: {name}: {why}" for name, why in failed.items())])
+    lines = [*aligned([header, *rows]), *sweep_notes(figures)]
+    return "\n".join([*lines, *(f"failed: {name}: {why}" for name, why in failed.items())])
 
 
 def write_sweep(output_dir: Path, figures: dict, failed: Mapping[str, str], record: dict) -> None:

@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from ..battle import WINNERS
+from ..encoding.batching import CPU_TOKENS
 from ..encoding.examples import letter_ids
 from ..errors import UserError
 from ..metrics import score
@@ -36,8 +37,7 @@ class JudgeTrainer(SFTTrainer):
             data_collator=Collator(
                 processing_class.pad_token_id,
                 packs="flash" in model.config._attn_implementation,
-                # A CPU gains little from several examples at once, and pays for their padding.
-                max_tokens=args.max_tokens_per_batch or (512 if args.device.type == "cpu" else None),
+                max_tokens=args.max_tokens_per_batch or (CPU_TOKENS if args.device.type == "cpu" else None),
                 keeps_pairs=bool(args.consistency_weight),
             ),
             compute_metrics=_letter_metrics,

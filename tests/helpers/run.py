@@ -1,14 +1,18 @@
 """Running recipes as users do."""
 
 import atexit
+import importlib
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+
+from lmsys_trl.terminal import set_up_logging
 
 from .recipe_server import REPOSITORY, RecipeServer
 
@@ -45,6 +49,25 @@ def python(code: str, *arguments, cwd: Path, fails: bool = False) -> str:
     status, output = _server().run(shlex.join(["python", "-c", code, *map(str, arguments)]), cwd)
     assert (status != 0) == fails, output
     return output
+
+
+def recipe_here(name: str, monkeypatch, capsys) -> Callable[..., str]:
+    """A recipe in this process: a function of its options, which returns what it prints, and why it exits."""
+    monkeypatch.syspath_prepend(REPOSITORY / "recipes")
+    main = importlib.import_module(name).main
+
+    def run(*argv: str) -> str:
+        monkeypatch.setattr(sys, "argv", [str(REPOSITORY / "recipes" / f"{name}.py"), *argv])
+        capsys.readouterr()
+        reason = ""
+        set_up_logging()
+        try:
+            main()
+        except SystemExit as exit:
+            reason = str(exit)
+        return capsys.readouterr().out + reason
+
+    return run
 
 
 @cache

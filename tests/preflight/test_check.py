@@ -1,9 +1,7 @@
 """Every recipe and accelerate config, and each thing that can be wrong with one."""
 
-import importlib
 import json
 import re
-import sys
 
 import pyarrow as pa
 import pytest
@@ -13,14 +11,13 @@ from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 from datasets import Dataset
 from helpers.models import build_base, build_tokenizer
-from helpers.run import REPOSITORY, recipe
+from helpers.run import REPOSITORY, recipe, recipe_here
 from torch.distributed.fsdp import StateDictType
 
 from lmsys_trl.data.schema import BATTLE_SCHEMA
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.errors import UserError
 from lmsys_trl.preflight.recipe import BUNDLED_CONFIGS, build_without_weights, find_model_config
-from lmsys_trl.terminal import set_up_logging
 
 SHAPES_ONLY = (  # not the complete config.json, and so without its source
     "HuggingFaceTB--SmolLM2-135M-Instruct",
@@ -114,22 +111,8 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def check(folder, monkeypatch, capsys):
     """check.py, in this process: returns what it prints, with the reason that it exits with."""
-    monkeypatch.syspath_prepend(REPOSITORY / "recipes")
     monkeypatch.chdir(folder)
-    main = importlib.import_module("check").main
-
-    def run(*argv: str) -> str:
-        monkeypatch.setattr(sys, "argv", [str(REPOSITORY / "recipes" / "check.py"), *argv])
-        capsys.readouterr()
-        reason = ""
-        set_up_logging()
-        try:
-            main()
-        except SystemExit as exit:
-            reason = str(exit)
-        return capsys.readouterr().out + reason
-
-    return run
+    return recipe_here("check", monkeypatch, capsys)
 
 
 def changed(name: str, **changes) -> str:

@@ -1,8 +1,6 @@
 """Memory, time and cost of recipes, against what real models hold and save, and the command."""
 
-import importlib
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers.models import NF4, build_base
-from helpers.run import REPOSITORY, recipe
+from helpers.run import REPOSITORY, recipe, recipe_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
@@ -42,7 +40,6 @@ from lmsys_trl.preflight.plan import Request, make_plan, possible_batches
 from lmsys_trl.preflight.recipe import find_model_config
 from lmsys_trl.preflight.setup import NESTED_BYTES, PLAIN_BYTES, Setup, setup_of_recipe, sharding_of
 from lmsys_trl.preflight.shapes import measure_shape
-from lmsys_trl.terminal import set_up_logging
 
 MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj"]
 QLORA = Setup(NESTED_BYTES, 2, 2, 2, dropout=True, quantised=True)
@@ -349,18 +346,8 @@ TINY = ["--model_name_or_path", "tiny", "--max_length", "700", "--pad_token", "<
 @pytest.fixture
 def plan(folder, monkeypatch, capsys):
     """plan.py, in this process: returns what it prints."""
-    monkeypatch.syspath_prepend(REPOSITORY / "recipes")
     monkeypatch.chdir(folder)
-    main = importlib.import_module("plan").main
-
-    def run(*argv: str) -> str:
-        monkeypatch.setattr(sys, "argv", [str(REPOSITORY / "recipes" / "plan.py"), *argv])
-        capsys.readouterr()
-        set_up_logging()
-        main()
-        return capsys.readouterr().out
-
-    return run
+    return recipe_here("plan", monkeypatch, capsys)
 
 
 def test_a_plan_as_text(plan):
