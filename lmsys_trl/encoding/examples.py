@@ -18,8 +18,8 @@ from .tokens import (
     header_ids,
     most_characters,
     prompt_ids,
-    tokenize,
     tokenize_turns,
+    tokenize_with_offsets,
     turn_texts,
 )
 from .turns import Lengths, fit_turns
@@ -74,28 +74,35 @@ def encode_battles(
 ) -> list[list[dict]]:
     """
     The examples of each battle, as from [`encode_battle`], but with arrays, and with `lengths`, in the order of
-    [`LENGTH_COLUMNS`]. All texts are tokenized in one call, each once.
+    [`LENGTH_COLUMNS`]. All texts are tokenized in one call, each once; battles with the same turns and the same winner
+    share their examples.
     """
     fixed = prompt_ids(tokenizer, prompt_version)
     room, end = _room(fixed, max_length), tokenizer.eos_token_id
     completions = {winner: as_array([letter, end]) for winner, letter in fixed.letters.items()} | {None: as_array([])}
-    encoded = []
-    for battle, turns in zip(battles, tokenize_turns(battles, tokenizer, prompt_version, room), strict=True):
-        completion = completions[_likely_winner(battle)]
-        examples = []
-        for fitted in _fit(turns, room, max_length):
-            parts = [fixed.prefix]
-            for k, lengths in fitted:
-                headers, texts = turns[k]
-                for header, text, length in zip(headers, texts, lengths, strict=False):
-                    parts += header, text[:length]
-                parts.append(headers[-1])
-            ids = np.concatenate([*parts, fixed.suffix, completion])
-            labels = np.full(len(ids), IGNORED, np.int32)
-            labels[len(ids) - len(completion) :] = completion
-            examples.append({"input_ids": ids, "labels": labels, "lengths": _lengths(turns, fitted)})
-        encoded.append(examples)
-    return encoded
+    tokenized = tokenize_turns(battles, tokenizer, prompt_version, room)
+    winners = list(map(_likely_winner, battles))
+    examples = {}
+    for turns, winner in zip(tokenized, winners, strict=True):
+        if (id(turns), winner) not in examples:
+            examples[id(turns), winner] = _examples(turns, fixed, completions[winner], room, max_length)
+    return [examples[id(turns), winner] for turns, winner in zip(tokenized, winners, strict=True)]
+
+
+def _examples(turns: list[Turn], fixed: PromptIds, completion: np.ndarray, room: int, max_length: int) -> list[dict]:
+    examples = []
+    for fitted in _fit(turns, room, max_length):
+        parts = [fixed.prefix]
+        for k, lengths in fitted:
+            headers, texts = turns[k]
+            for header, text, length in zip(headers, texts, lengths, strict=False):
+                parts += header, text[:length]
+            parts.append(headers[-1])
+        ids = np.concatenate([*parts, fixed.suffix, completion])
+        labels = np.full(len(ids), IGNORED, np.int32)
+        labels[len(ids) - len(completion) :] = completion
+        examples.append({"input_ids": ids, "labels": labels, "lengths": _lengths(turns, fitted)})
+    return examples
 
 
 def example_spans(
@@ -139,7 +146,8 @@ def battles_to_conversations(
     max_characters = most_characters(tokenizer, room)
     written = turn_texts(battles, PROMPT_VERSION, max_characters)
     texts = list(dict.fromkeys(text for turns in written for turn in turns for text in turn))
-    offsets = dict(zip(texts, tokenize(texts, tokenizer, return_offsets_mapping=True)["offset_mapping"], strict=True))
+    encoded = tokenize_with_offsets(texts, tokenizer)
+    offsets = {text: encoding.offsets for text, encoding in zip(texts, encoded, strict=True)}
     converted = []
     for battle, turns in zip(battles, written, strict=True):
         winner = _likely_winner(battle)
