@@ -12,6 +12,9 @@ demo: $(VENV)/installed $(BASE)/config.json
 	$(BIN)/lmsys-trl synthesize --output_dir data/demo
 	$(BIN)/lmsys-trl prepare --sources data/demo/train.csv --validation_fraction 0.1 --output_dir data/demo/battles
 	$(BIN)/lmsys-trl sft smollm2.yaml --dataset_name data/demo/battles --output_dir $(JUDGE) --accelerate_config cpu
+	$(BIN)/lmsys-trl predict --adapter $(JUDGE) --dataset_name data/demo/battles --tta swap \
+		--calibrated false --output_file $(JUDGE)/validation.parquet --accelerate_config cpu
+	$(BIN)/lmsys-trl calibrate --adapter $(JUDGE) --predictions $(JUDGE)/validation.parquet
 	$(BIN)/lmsys-trl predict --adapter $(JUDGE) --test_file data/demo/test.csv \
 		--output_file $(JUDGE)/submission.csv --accelerate_config cpu
 	$(BIN)/lmsys-trl validate --adapter $(JUDGE) --test_file data/demo/test.csv \

@@ -1,11 +1,12 @@
 """
-Calibrate a judge: fit a temperature, or a temperature and biases, and store them in its judge.json.
+Calibrate a judge: fit a temperature and biases, and what the first answer gains, and store them in its judge.json.
 
     lmsys-trl predict --adapter runs/judge --test_file votes.csv --output_file votes.parquet --tta swap
     lmsys-trl calibrate --adapter runs/judge --predictions votes.parquet
     lmsys-trl calibrate --adapter runs/judge --predictions votes.parquet --with_features --test_file votes.csv
 
-The judge must not have been trained on these votes. A fit that does not help on other prompts is not stored.
+The judge must not have been trained on these votes. A fit that does not help on other prompts is not stored. What the
+first answer gains by its place is fitted on both orders of the answers and needs no votes.
 """
 
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ class CalibrateConfig:
 
     adapter: str = field(metadata={"help": "A judge's folder, whose judge.json gets the calibration."})
     predictions: str = field(
-        metadata={"help": "Its predictions (*.parquet of predict or validate), of battles with votes."}
+        metadata={"help": "Its predictions (*.parquet of predict or validate), with votes or in both orders."}
     )
     with_features: bool = field(
         default=False,
@@ -48,7 +49,7 @@ def main():
     from lmsys_trl.models.judge_file import JudgeFile
     from lmsys_trl.outputs import claim
     from lmsys_trl.predictions.baselines import style_regression
-    from lmsys_trl.predictions.calibration import fit_calibrations, refuse_calibrated
+    from lmsys_trl.predictions.calibrate import fit_calibrations, refuse_calibrated
     from lmsys_trl.predictions.features import features_of, load_features
     from lmsys_trl.predictions.table import load_predictions
 

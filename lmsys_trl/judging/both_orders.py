@@ -96,8 +96,8 @@ def combine_orders(
     Args:
         as_given (`DataFrame`): Predictions in the order "ab", all battles, by `place`, with `num_tokens`.
         swapped (`DataFrame`, *optional*): Predictions in the order "ba", of some battles, by `place`.
-        calibrations (`dict`): As in `judge.json`: "ab" for predictions in one order, in terms of the answers as they
-            were shown, "mean" for the mean of both.
+        calibrations (`dict`): As in `judge.json`: "position" for both orders before all else, and "ab" for predictions
+            in one order, in terms of the answers as they were shown; "mean" for the mean of both.
         with_mean (`bool`): Give each battle a "mean": of both orders, or the one order that there is.
         features (`ndarray`): As from [`feature_matrix`], by place; without columns if no calibration needs them.
     """
@@ -113,14 +113,18 @@ def combine_orders(
             )
         return calibrated
 
-    in_ab = as_given[PROBABILITIES].to_numpy()
+    def calibrate_as_shown(in_ba: np.ndarray, features: np.ndarray, order: str) -> np.ndarray:
+        return swap_probabilities(calibrate(swap_probabilities(in_ba), features, order))
+
+    in_ab = calibrate(as_given[PROBABILITIES].to_numpy(), features, "position")
     mean = calibrate(in_ab, features, "ab").copy()
     tables = [as_given.assign(order="ab", **_columns(mean))]
     if swapped is not None:
-        places, in_ba = swapped["place"].to_numpy(), swapped[PROBABILITIES].to_numpy()
+        places = swapped["place"].to_numpy()
+        in_ba = calibrate_as_shown(swapped[PROBABILITIES].to_numpy(), features[places], "position")
         mean[places] = calibrate((in_ab[places] + in_ba) / 2, features[places], "mean")
         as_shown = swap_features(features[places]) if features.shape[1] else features[places]
-        calibrated = swap_probabilities(calibrate(swap_probabilities(in_ba), as_shown, "ab"))
+        calibrated = calibrate_as_shown(in_ba, as_shown, "ab")
         tables.append(as_given.iloc[places].assign(order="ba", **_columns(calibrated)))
     if with_mean:
         tables.append(as_given.assign(order="mean", **_columns(mean)))

@@ -95,7 +95,7 @@ class _Judge(_Strict):
     dataset: dict[str, str] = {}
     votes: dict[str, Any] = {}
     fold: Annotated[int, Field(ge=0)] | None = None
-    calibration: dict[Literal["ab", "mean"], _Calibration] = {}
+    calibration: dict[Literal["position", "ab", "mean"], _Calibration] = {}
     merged: list[str] | None = None
     command: str | None = None
     configuration: dict[str, Any] = {}

@@ -30,7 +30,7 @@ from lmsys_trl.models.base import build_without_weights
 from lmsys_trl.models.judge_file import JudgeFile
 from lmsys_trl.options import JudgeConfig
 from lmsys_trl.predictions.baselines import baseline_predictions
-from lmsys_trl.predictions.calibration import fit_calibrations
+from lmsys_trl.predictions.calibrate import fit_calibrations
 from lmsys_trl.predictions.ensemble import combine_tables
 from lmsys_trl.predictions.features import features_table
 from lmsys_trl.predictions.table import load_predictions

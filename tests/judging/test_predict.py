@@ -30,6 +30,7 @@ from lmsys_trl.judging.resume import Shards
 from lmsys_trl.models.base import load_base
 from lmsys_trl.predictions.calibration import apply_calibration
 from lmsys_trl.predictions.features import feature_matrix
+from lmsys_trl.predictions.position import correct_position
 from lmsys_trl.predictions.table import PROBABILITIES, load_predictions, probabilities_of, save_predictions
 
 # recipes/predict.py, killed hard after its second shard, while it writes the third.
@@ -278,6 +279,22 @@ def test_calibrate_and_predict(project, battles, both):
     for name in ("ties.parquet", "ties.csv"):
         output = recipe("calibrate.py", *arguments[:3], name, cwd=project, fails=True)
         assert "predictions: votes 0 for A, 0 for B, 20 for a tie" in output and "Traceback" not in output
+
+
+def test_position_is_corrected_in_each_order(project, battles, both):
+    """Fitted by the command on predictions without votes, and applied before the mean."""
+    folder = shutil.copytree(project / "judge", project / "fair")
+    pulled = both.assign(winner=None, vote_model_a=None, vote_model_b=None, vote_tie=None)
+    save_predictions(
+        correct_position(pulled, {"temperature": 1.0, "biases": [0.7, -0.7, 0.0]}), project / "both.parquet"
+    )
+    recipe("calibrate.py", "--adapter", "fair", "--predictions", "both.parquet", cwd=project)
+    stored = json.loads((folder / "judge.json").read_text())["calibration"]
+    assert stored.keys() == {"position"}
+    judge = Judge.from_pretrained(folder, str(project / "models" / "tiny"))
+    found, expected = judge.predict_dataset(battles, tta="swap"), correct_position(both, stored["position"])
+    assert np.allclose(found[PROBABILITIES], expected[PROBABILITIES], atol=1e-5)
+    assert not np.allclose(found[PROBABILITIES], both[PROBABILITIES], atol=1e-2)
 
 
 def test_calibrate_with_style_and_predict(project, battles, both):

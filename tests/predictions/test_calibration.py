@@ -10,7 +10,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lmsys_trl.metrics.functions import log_losses
-from lmsys_trl.predictions.calibration import apply_calibration, best_calibration, refuse_calibrated
+from lmsys_trl.predictions.calibrate import refuse_calibrated
+from lmsys_trl.predictions.calibration import apply_calibration, best_calibration
 from lmsys_trl.predictions.style import fit_with_style
 from lmsys_trl.predictions.table import votes_and_groups
 
