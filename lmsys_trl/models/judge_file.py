@@ -39,8 +39,8 @@ class JudgeFile:
         head (`str`): What the letters' logits are computed by: the base model's "lm_head", or three rows that were
             trained with the adapter and began as those of the "letters" or as "new" ones.
         fold (`int`, *optional*): The fold it was not trained on.
-        calibration (`dict`): "position", and by order "ab" or "mean": `temperature`, `biases` and what they were fitted
-            on.
+        calibration (`dict`): "position", and by order "ab" or "mean": `temperature`, `biases` and what they were
+            fitted on.
         merged (`list[str]`, *optional*): The adapters it is the average of.
         command (`str`), configuration (`dict`), versions (`dict`): How it was made.
     """
