@@ -70,6 +70,11 @@ def recipe_here(name: str, monkeypatch, capsys) -> Callable[..., str]:
     return run
 
 
+def programs() -> Path:
+    """A folder with a `python` in which the libraries are loaded already; for tests that keep hold of the process."""
+    return _server().programs
+
+
 @cache
 def _server() -> RecipeServer:
     """The server of this process's recipes, until the process ends."""

@@ -1,14 +1,12 @@
 """`predict` as a part of a pipe: JSON lines from standard input, and to standard output as they are made."""
 
 import json
-import os
 import subprocess
-import sys
 
 import pandas as pd
 import pytest
 from helpers.models import build_base, build_judge
-from helpers.run import REPOSITORY
+from helpers.run import REPOSITORY, programs
 
 from lmsys_trl import Judge
 from lmsys_trl.data.columns import TURN_COLUMNS
@@ -16,8 +14,8 @@ from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.predictions.table import LENGTH_COLUMNS, PROBABILITIES
 
 NUM = 104  # more than the rows that decide the format
-COMMAND = [sys.executable, REPOSITORY / "recipes" / "predict.py", "--adapter", "judge", "--test_file", "-"]
-OPTIONS = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": {**os.environ, "PYTHONPATH": str(REPOSITORY)}}
+ARGUMENTS = [REPOSITORY / "recipes" / "predict.py", "--adapter", "judge", "--test_file", "-"]
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +40,18 @@ def lines(battles):
     return [json.dumps(row).encode() + b"\n" for row in rows]
 
 
+def command(*options: str) -> list:
+    return [programs() / "python", *ARGUMENTS, *options]
+
+
 def run(project, data: bytes, *options: str) -> subprocess.CompletedProcess:
-    return subprocess.run([*COMMAND, *options], cwd=project, input=data, check=False, **OPTIONS)
+    return subprocess.run(command(*options), cwd=project, input=data, check=False, **PIPES)
 
 
 def test_rows_come_before_the_end(project, battles, lines):
     """Standard input stays open until the first shards have been read from standard output."""
     options = ["--output_file", "-", "--shard_size", "20", "--tta", "swap", "--with_lengths"]
-    with subprocess.Popen([*COMMAND, *options], cwd=project, stdin=subprocess.PIPE, **OPTIONS) as process:
+    with subprocess.Popen(command(*options), cwd=project, stdin=subprocess.PIPE, **PIPES) as process:
         process.stdin.write(b"".join(lines[:-1]))
         process.stdin.flush()
         first = [process.stdout.readline() for _ in range(100)]
@@ -84,8 +86,8 @@ def test_a_file_of_lines_is_resumed(project, lines):
     code = "import lmsys_trl.predictions.lines as l, runpy, sys\n" \
         "def fails(*_): raise OSError(28, 'full')\n" \
         "l.save_lines = fails\nrunpy.run_path(sys.argv.pop(1), run_name='__main__')"  # fmt: skip
-    command = [sys.executable, "-c", code, *COMMAND[1:], *options]
-    failed = subprocess.run(command, cwd=project, input=data, check=False, **OPTIONS)
+    words = [programs() / "python", "-c", code, *ARGUMENTS, *options]
+    failed = subprocess.run(words, cwd=project, input=data, check=False, **PIPES)
     assert failed.returncode == 1 and len(list(shards.glob("ab-*"))) == 4
     other = run(project, b"".join(lines[1:9]), *options)
     assert other.returncode == 1 and b"file of battles: another" in other.stderr
@@ -103,7 +105,7 @@ def test_a_file_of_lines_is_resumed(project, lines):
 
 
 def test_a_reader_that_leaves_and_an_empty_input(project, lines):
-    with subprocess.Popen([*COMMAND, "--output_file", "-"], cwd=project, stdin=subprocess.PIPE, **OPTIONS) as process:
+    with subprocess.Popen(command("--output_file", "-"), cwd=project, stdin=subprocess.PIPE, **PIPES) as process:
         process.stdout.close()
         process.stdin.write(b"".join(lines[:3]))
         process.stdin.close()
