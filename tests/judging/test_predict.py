@@ -3,9 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -14,7 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers.models import all_logits, build_base, build_judge
-from helpers.run import REPOSITORY, recipe
+from helpers.run import REPOSITORY, python, recipe
 from helpers.votes import draw, simulated, table, write_votes
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
@@ -99,10 +96,8 @@ def test_kills_and_processes_do_not_matter(project, both):
     (project / "two.yaml").write_text(two.replace("num_processes: 1", "num_processes: 2"))
     arguments = ["--adapter", "judge", "--test_file", "test.csv", "--output_file", "out.parquet", "--tta", "swap"]
     arguments += ["--max_tokens_per_batch", "700", "--shard_size"]
-    command = [sys.executable, "-c", KILLED, str(REPOSITORY / "recipes" / "predict.py"), *arguments, "1"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    killed = subprocess.run(command, cwd=project, env=environment, stderr=subprocess.DEVNULL)
-    assert killed.returncode == -signal.SIGKILL and not (project / "out.parquet").exists()
+    python(KILLED, REPOSITORY / "recipes" / "predict.py", *arguments, "1", cwd=project, fails=True)
+    assert not (project / "out.parquet").exists()
     folder = project / "out.parquet.shards"
     shards = {path.name: path.read_bytes() for path in folder.glob("*-*.parquet")}
     assert shards.keys() == {"ab-000000000000.parquet", "ab-000000000001.parquet"}

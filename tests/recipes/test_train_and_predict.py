@@ -36,13 +36,12 @@ def project(tmp_path_factory):
     """A folder with a base model, votes, a data set and a trained judge."""
     folder = tmp_path_factory.mktemp("project")
     build_base(folder / "models" / "tiny")
-    # accelerate starts several processes for this type only; with use_cpu they run on the CPU, over gloo.
-    two = CPU.read_text().replace('distributed_type: "NO"', "distributed_type: MULTI_GPU")
-    (folder / "two.yaml").write_text(two.replace("num_processes: 1", "num_processes: 2"))
     write_votes(folder / "votes.csv", make_battles(40))
     write_votes(folder / "test.csv", make_battles(7, seed="test"))
     recipe("prepare.py", "--sources", "votes.csv", "--output_dir", "data/battles", cwd=folder)
-    output = recipe("sft.py", "smollm2.yaml", *TINY, "--output_dir", "runs/judge", cwd=folder, launch=[])
+    output = recipe(
+        "sft.py", "smollm2.yaml", *TINY, "--output_dir", "runs/judge", cwd=folder, launch=["--config_file", CPU]
+    )
     assert "max_length: 700" in output and "The judge is in runs/judge" in output
     (folder / "output.txt").write_text(output)
     return folder
@@ -120,19 +119,18 @@ def test_mistakes_are_reported_before_anything_is_loaded(project):
 
 def test_submission(project):
     common = ["--adapter", "runs/judge", "--test_file", "test.csv", "--tta", "swap"]
-    recipe("predict.py", *common, "--output_file", "submission.csv", cwd=project, launch=["--config_file", CPU])
+    recipe("predict.py", *common, "--output_file", "submission.csv", cwd=project)
     submission = pd.read_csv(project / "submission.csv")
     assert list(submission.columns) == ["id", "winner_model_a", "winner_model_b", "winner_tie"]
     assert list(submission["id"]) == [battle["id"] for battle in make_battles(7, seed="test")]
     assert np.allclose(submission.iloc[:, 1:].sum(axis=1), 1, atol=1e-12)
 
-    two = ["--config_file", project / "two.yaml"]
-    recipe("predict.py", *common, "--output_file", "all.parquet", cwd=project, launch=two)
+    recipe("predict.py", *common, "--output_file", "all.parquet", cwd=project)
     predictions = pd.read_parquet(project / "all.parquet")
     assert list(predictions["order"]) == ["ab", "ba", "mean"] * 7
     assert list(predictions["winner"][::3]) == [winner_of(battle["vote"]) for battle in make_battles(7, seed="test")]
     mean = predictions[predictions["order"] == "mean"]
-    assert np.allclose(mean.iloc[:, 2:5], submission.iloc[:, 1:], atol=1e-6)  # with any number of processes
+    assert np.allclose(mean.iloc[:, 2:5], submission.iloc[:, 1:], atol=1e-6)
 
 
 def test_predict_answers_every_id_of_a_broken_file(project):
@@ -214,9 +212,9 @@ def test_one_process_or_two_make_the_same_step(project):
     # multi_gpu.yaml as it is, but for the number of processes: without a GPU they talk over gloo.
     two = [REPOSITORY / "accelerate_configs" / "multi_gpu.yaml", "--num_processes", 2]
     reported = {}
-    for name, size, config in (("one", 8, [CPU]), ("two", 4, two)):
+    for name, size, launch in (("one", 8, None), ("two", 4, ["--config_file", *two])):
         batch = ["--per_device_train_batch_size", size, "--output_dir", f"runs/{name}"]
-        output = recipe("sft.py", *arguments, *batch, cwd=project, launch=["--config_file", *config])
+        output = recipe("sft.py", *arguments, *batch, cwd=project, launch=launch)
         assert f"processes: {1 if name == 'one' else 2}" in output
         assert not [notice for notice in NOTICES if notice in output]
         (reported[name],) = re.findall(r"^validation: log loss ([\d.]+), accuracy .* on (\d+) battles$", output, re.M)
