@@ -13,6 +13,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_enabled
 
 from ..config import bundled_folder, find_model_folder
 from ..errors import UserError, first_line
@@ -158,13 +159,15 @@ def load_base(
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     if device.type != "cpu":
         device = torch.device(device.type, torch.accelerator.current_device_index())  # one device a process
+    # Straight to a GPU, unless FSDP or ZeRO-3 distribute the weights. bitsandbytes quantises where they are loaded.
+    is_whole = device.type != "cpu" and not is_fsdp_enabled() and not is_deepspeed_zero3_enabled()
     try:
         return AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation=attn_implementation,
             quantization_config=BitsAndBytesConfig(**quantization) if quantization else None,
-            device_map={"": device} if quantization else None,  # bitsandbytes quantises where the weights are loaded
+            device_map={"": device} if quantization or is_whole else None,
             use_safetensors=True,
             trust_remote_code=False,
         )
