@@ -15,7 +15,7 @@ RENAMED = {
 }
 
 ENCODED = "examples are encoded by this project"
-UNPADDED = "flash attention has no padding anyway, as has a batch of one example"
+UNPADDED = "flash and flex attention have no padding anyway, as has a batch of one example"
 LAUNCHED = "use --accelerate_config fsdp, zero2, zero3 or a file of your own"
 EVALUATED = "evaluation computes the metrics of the letters, over all validation battles"
 # Keys of trl and transformers that would have no effect, or one that breaks a run: the values that are accepted, since

@@ -81,7 +81,7 @@ def pad_left(examples: list[dict], pad_token_id: int) -> dict[str, torch.Tensor]
 def pack_padding_free(examples: list[dict]) -> dict[str, torch.Tensor]:
     """
     Pack examples into one sequence without padding. Where `position_ids` restart from 0 an example begins: flash
-    attention keeps examples apart at no cost, other implementations by a mask over the complete sequence.
+    and flex attention keep examples apart at no cost, others by a mask over the complete sequence.
 
     Args:
         examples (`list[dict]`): Examples with `input_ids` and `labels`.

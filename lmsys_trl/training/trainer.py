@@ -25,7 +25,7 @@ MAX_LOSS = 50.0  # nats per battle: a uniform guess over 262,144 tokens costs 12
 class JudgeTrainer(SFTTrainer):
     """
     `trl.SFTTrainer` for examples of [`encode_dataset`]. Logits are computed at the labelled positions only. There is
-    no padding if flash attention keeps examples apart, or if a batch is one example.
+    no padding if flash or flex attention keeps examples apart, or if a batch is one example.
     """
 
     def __init__(self, model, args: TrainingConfig, *, processing_class, **kwargs):
@@ -36,7 +36,7 @@ class JudgeTrainer(SFTTrainer):
             processing_class=processing_class,
             data_collator=Collator(
                 processing_class.pad_token_id,
-                packs="flash" in model.config._attn_implementation,
+                packs=model.config._attn_implementation.startswith(("flash", "flex")),
                 max_tokens=args.max_tokens_per_batch or (CPU_TOKENS if args.device.type == "cpu" else None),
                 keeps_pairs=bool(args.consistency_weight),
             ),

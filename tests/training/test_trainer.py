@@ -73,6 +73,19 @@ def test_packed_examples_do_not_attend_to_each_other(base, tmp_path):
     assert (gradient(trainer.compute_loss(trainer.model, one_text)) - expected).norm() > 1e-2 * expected.norm()
 
 
+@pytest.mark.slow  # it is compiled
+def test_flex_attention_keeps_packed_examples_apart(base, tmp_path):
+    """Its forward pass: there is no backward pass on a CPU."""
+    examples = list(make_trainer(base, tmp_path).train_dataset)[:3]
+    packed = pack_padding_free(examples)
+    del packed["labels"]
+    with torch.no_grad():
+        eager, flex = (load_base(base, "float32", name).eval() for name in ("eager", "flex_attention"))
+        alone = [eager(input_ids=torch.tensor([example["input_ids"]])).logits[0] for example in examples]
+        together = flex(**packed, use_cache=False).logits[0]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+
+
 def test_the_step_is_the_same_in_any_shape(base, tmp_path):
     """The step of SGD with learning rate 1 is the gradient."""
     trainer = make_trainer(base, tmp_path / "plain")
