@@ -199,6 +199,7 @@ def test_each_mistake_in_a_recipe_is_caught(check, changes, problem):
         ("multi_node", {"num_machines": 3}, {}, "16 processes can't be distributed evenly over 3 machines"),
         ("multi_node", {"main_process_ip": None}, {}, "main_process_ip: missing, with 2 machines"),
         ("cpu", {}, FLASH, "attn_implementation: flash_attention_2 needs a GPU"),
+        ("cpu", {}, {"attn_implementation": "flex_attention"}, "attn_implementation: flex_attention needs a GPU"),
     ],
 )
 def test_each_mistake_in_an_accelerate_config_is_caught(check, name, changes, overrides, problem):
