@@ -71,6 +71,8 @@ def main():
     first = next(iter(splits))
     for battle in islice(splits[first], config.num_battles):
         logger.info("%s\n", render_battle(battle, tokenizer, max_length, width, color, config.prompt_version))
+    if training.loss == "letters" and config.num_battles:
+        logger.info("loss: letters compares the three letters, so the end token's label has no effect\n")
     for name, battles in splits.items():
         tally = Tally()
         tally.add(battles, tokenizer, max_length, config.prompt_version)

@@ -143,6 +143,7 @@ def test_the_recipe(folder):
     arguments = ["smollm2.yaml", "--model_name_or_path", "models/tiny", "--max_length", "600"]
     output = recipe("preview.py", *arguments, "--dataset_name", "battles", "--swap", "paired", cwd=folder)
     assert output.count(" of 600 tokens, label -100") == 3
+    assert "the end token's label has no effect" in output  # smollm2.yaml has loss: letters
     assert "train: 8 examples, " in output  # those with a vote
     assert "a step of 16 examples: " in output and "1 steps per epoch" in output
     assert "\x1b" not in output  # it is not a terminal
