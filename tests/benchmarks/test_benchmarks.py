@@ -37,6 +37,7 @@ def modules():
         ("annotate.py", "--seeds"),
         ("data.py", "--sizes"),
         ("demo.py", "--report"),
+        ("engines.py", "--engine_options"),
         ("heads.py", "--seeds"),
         ("long_run.py", "--shard_size"),
         ("models_ranked.py", "--max_battles"),
