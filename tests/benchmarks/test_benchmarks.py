@@ -45,6 +45,7 @@ def modules():
         ("plan.py", "--published"),
         ("prediction.py", "--implementations"),
         ("real_votes.py", "--variants"),
+        ("scaling.py", "--steps"),
         ("teachers.py", "--validation_fraction"),
         ("training.py", "--implementations"),
     ],
