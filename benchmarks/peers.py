@@ -10,6 +10,7 @@ OUTPUT/report.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -61,12 +62,14 @@ def main():
     battles = load_battles(str(output / "data"))["train"]
     held_out = [battle for battle in read_battles(test)[0] if winner_of(battle["vote"])]
     ours = train_ours(config, output)
+    calibrate(output)
     peer = train_peer(config, output, battles, held_out)
     run(
-        "validate.py", "--adapter", output / "ours", "--predictions", output / "pairjudge.parquet",
-        "--test_file", test, "--output_dir", output / "report", "--overwrite", *known,
+        "validate.py", "--adapter", output / "ours", output / "calibrated",
+        "--predictions", output / "pairjudge.parquet", "--test_file", test, "--output_dir", output / "report",
+        "--overwrite", *known,
     )  # fmt: skip
-    blocks = show(config, output, {"ours": ours, "pairjudge": peer}, len(battles))
+    blocks = show(config, output, {"ours": ours, "calibrated": ours, "pairjudge": peer}, len(battles))
     if config.record:
         record(config.section, *blocks)
 
@@ -92,6 +95,15 @@ def train_ours(config: PeersConfig, output: Path) -> dict:
     seconds = float(re.findall(r"'train_runtime': '?([\d.]+)", log)[-1])
     tokens = int(re.search(r"train: \d+ examples, (\d+) tokens", log)[1])
     return {"seconds": seconds, "tokens": tokens, "memory": memory}
+
+
+def calibrate(output: Path) -> None:
+    """A copy of our judge, calibrated on the validation split of its data."""
+    predictions = output / "validation.parquet"
+    run("predict.py", "--adapter", output / "ours", "--dataset_name", output / "data", "--tta", "swap",
+        "--output_file", predictions)  # fmt: skip
+    shutil.copytree(output / "ours", output / "calibrated", dirs_exist_ok=True)
+    run("calibrate.py", "--adapter", output / "calibrated", "--predictions", predictions)
 
 
 def train_peer(config: PeersConfig, output: Path, battles, held_out: list[dict]) -> dict:
@@ -204,12 +216,16 @@ def show(config: PeersConfig, output: Path, measured: dict[str, dict], num_battl
         f"{num_battles} votes, one epoch; {figures['num_battles']} held out", "log loss, one order", "both orders",
         "accuracy", "verdicts that flip", "seconds of training", "tokens/s", "peak memory",
     ]  # fmt: skip
-    paired = next(entry for entry in figures["differences"] if entry["baseline"] in measured)
+    paired = "; ".join(
+        f"{entry['judge']} minus {entry['baseline']}: {interval(entry['log_loss'])}"
+        for entry in figures["differences"]
+        if entry["baseline"] in measured and entry["judge"] in measured
+    )
     versions = ", ".join(f"{package} {number}" for package, number in measured["pairjudge"]["versions"].items())
     blocks = [
         markdown_table(header, rows),
-        f"Log loss in both orders on the same battles, {paired['judge']} minus {paired['baseline']}: "
-        f"{interval(paired['log_loss'])}. Ours: {' '.join(config.options)}. The peer: {versions}.",
+        f"Log loss in both orders on the same battles, {paired}. Ours: {' '.join(config.options)}; calibrated: the "
+        f"same, after `calibrate` on the validation split. The peer: {versions}.",
     ]
     print("", *blocks, sep="\n\n", flush=True)
     return blocks
