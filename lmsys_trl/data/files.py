@@ -62,7 +62,8 @@ def find_files(path: Path, pattern: str | None = None) -> list[DataFile]:
         UserError: If there is none, or if there are several and no pattern.
     """
     if not path.exists():
-        raise UserError(f"{path}: there is no such file")
+        hint = ". For several files, give their folder and the pattern as file" if "*" in str(path) else ""
+        raise UserError(f"{path}: there is no such file{hint}")
     if not path.is_file() and not path.is_dir():
         raise UserError(f"{path}: is a pipe or a device. Give a file")
     if path.is_dir():

@@ -77,6 +77,8 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
             the start token, or if padding and the end of the answer are the same token. Names all problems.
     """
     name, problems = tokenizer.name_or_path, []
+    if not tokenizer.is_fast:
+        raise UserError(f"tokenizer {name}: is not one of the library tokenizers. Use one that has a tokenizer.json")
     if not tokenizer.chat_template:
         raise UserError(f"tokenizer {name}: has no chat template. Use an instruction-tuned model's tokenizer")
     before, after = rendered_template(tokenizer)

@@ -349,6 +349,8 @@ def test_files_of_a_folder_are_chosen_by_name(tmp_path):
         write_jsonl(tmp_path / f"{name}.jsonl", ROWS["wsdm"] | {"id": name})
     with pytest.raises(ValueError, match="holds 3 files. Choose with file"):
         read_all(tmp_path)
+    with pytest.raises(ValueError, match="no such file. For several files, give their folder"):
+        read_all(tmp_path / "train-*.jsonl")
     with pytest.raises(ValueError, match="no file is named valid"):
         read_all(tmp_path, file="valid*")
     battles, ledger = read_all(tmp_path, file="train-*.jsonl")

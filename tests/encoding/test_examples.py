@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
+from transformers import ByT5Tokenizer
 
 from lmsys_trl.battle import WINNERS, vote_for
 from lmsys_trl.data.sources import read_battles
@@ -323,6 +324,13 @@ def test_tokenizers_that_cannot_judge():
     with pytest.raises(UserError, match="2 problems:") as error:
         check_tokenizer(doubled)
     assert "starts with two" in str(error.value) and "must be another one" in str(error.value)
+
+
+def test_a_tokenizer_written_in_python_cannot_judge():
+    tokenizer = ByT5Tokenizer()
+    tokenizer.chat_template = CHATML
+    with pytest.raises(UserError, match="is not one of the library tokenizers"):
+        check_tokenizer(tokenizer)
 
 
 def test_real_tokenizers_that_cannot_judge(assets):
