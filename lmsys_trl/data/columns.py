@@ -48,6 +48,7 @@ class Reading:
         as_lists (`bool`): The texts of this file are JSON lists with one text a turn; otherwise plain text.
         lenient (`bool`): For prediction, where every id must get an answer.
         unused (`list[str]`): The columns of the file that are not read.
+        known (`set[str]`): The columns that are read or in `unused`.
         met (`set[str]`): The values of votes with a meaning that have occurred.
     """
 
@@ -56,6 +57,7 @@ class Reading:
     as_lists: bool = False
     lenient: bool = False
     unused: list[str] = field(default_factory=list)
+    known: set[str] = field(default_factory=set)
     met: set[str] = field(default_factory=set)
 
 
@@ -88,6 +90,14 @@ def cell_at(row: dict, path: str):
     return value
 
 
+def cell_if_any(row: dict, path: str):
+    """As [`cell_at`], and None if the row lacks the column."""
+    try:
+        return cell_at(row, path)
+    except KeyError:
+        return None
+
+
 def each_cell_at(row: dict, paths: Sequence[str]) -> list:
     """The cells at several paths, as from [`cell_at`]."""
     try:
@@ -101,14 +111,14 @@ def cells_at(row: dict, path: str) -> list:
     before, star, after = path.partition(".*")
     if not star or path in row:
         return [cell_at(row, path)]
-    entries = _parsed(cell_at(row, before))
+    entries = parsed(cell_at(row, before))
     if not isinstance(entries, list):
         return []
     return [cell for entry in entries for cell in (cells_at({"": entry}, after) if after else [entry])]
 
 
 def _step(value, step: str):
-    value = _parsed(value)
+    value = parsed(value)
     if isinstance(value, dict):
         return value.get(step)
     if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
@@ -116,7 +126,8 @@ def _step(value, step: str):
     return None
 
 
-def _parsed(value):
+def parsed(value):
+    """Text that is JSON as what it says, and anything else as it is."""
     if isinstance(value, str):
         with suppress(ValueError, RecursionError):
             return json.loads(value)

@@ -160,7 +160,7 @@ class PrepareConfig:
     def problems(self) -> list[str]:
         """What is wrong with the options and can be known before anything is read."""
         names = [source.name for source in self.sources]
-        taken = sorted(set(self.kept) & set(OUR_COLUMNS))
+        taken = sorted(set(self.kept) & {*OUR_COLUMNS, "first_prompt"})  # of the texts on disk, besides
         unknown = sorted(set(self.validation_sources or []) - set(names))
         is_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub_dataset_id or "")
         checks = [
@@ -169,7 +169,10 @@ class PrepareConfig:
                 len(set(names)) == len(names),
                 f"sources: {', '.join(names)} are not all different. Give them different values of name",
             ),
-            (not taken, f"keep: {', '.join(taken)} would replace a column of the data set, which has it already"),
+            (
+                not taken,
+                f"keep: {', '.join(taken)} would replace a column that prepare makes itself. Rename it in the file",
+            ),
             (not unknown, f"validation_sources: there is no source {', '.join(unknown)}"),
             (self.tokenizer or not self.conversations, "conversations: need a tokenizer"),
             (self.hub_dataset_id or not self.push_to_hub, "push_to_hub: needs hub_dataset_id, owner/name on the Hub"),

@@ -26,7 +26,7 @@ DELIMITERS = ",;\t|"
 # What the readers raise where a file's content is not what its name says.
 READ_ERRORS = (
     csv.Error, OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError,
-    pa.ArrowException,
+    pa.ArrowException, OverflowError, KeyError,
 )  # fmt: skip
 
 csv.field_size_limit(2**31 - 1)
@@ -62,7 +62,8 @@ def find_files(path: Path, pattern: str | None = None) -> list[DataFile]:
         UserError: If there is none, or if there are several and no pattern.
     """
     if not path.exists():
-        raise UserError(f"{path}: there is no such file")
+        hint = ". For several files, give their folder and the pattern as file" if "*" in str(path) else ""
+        raise UserError(f"{path}: there is no such file{hint}")
     if not path.is_file() and not path.is_dir():
         raise UserError(f"{path}: is a pipe or a device. Give a file")
     if path.is_dir():
@@ -71,7 +72,8 @@ def find_files(path: Path, pattern: str | None = None) -> list[DataFile]:
     elif path.suffix.lower() == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
-                names = sorted(name for name in archive.namelist() if not name.startswith("__MACOSX/"))
+                listed = [info.filename for info in archive.infolist() if not info.is_dir()]
+                names = sorted(name for name in listed if not name.startswith("__MACOSX/"))
         except READ_ERRORS as error:
             raise UserError(f"{path}: not a zip archive: {error}") from error
         files = [DataFile(path, name) for name in names]
@@ -191,6 +193,8 @@ def _is_deeper(row: dict, max_nesting: int) -> bool:
 def _read_csv(binary: IO[bytes]) -> Iterator[Any]:
     text = io.TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline="")
     header = text.readline()
+    if "\0" in header:
+        raise UserError("is not in UTF-8, but perhaps in UTF-16. Save it as UTF-8")
     # The delimiter that makes most columns of the header, commas first.
     delimiter = max(DELIMITERS, key=lambda char: len(next(csv.reader([header], delimiter=char), [])))
     reader = csv.reader(chain([header], text), delimiter=delimiter, strict=True)
@@ -220,7 +224,7 @@ def _read_jsonl(binary: IO[bytes]) -> Iterator[Any]:
         if not isinstance(row, dict):
             row, problem = {"line": line}, f"not a JSON object: line {number}"
         if columns is None:
-            columns = list(row)
+            columns = list(row) if problem is None else []
             yield columns
         yield row, problem
     if columns is None:
@@ -261,6 +265,12 @@ def _read_parquet(binary: IO[bytes]) -> Iterator[Any]:
     seekable = isinstance(binary, io.BufferedReader)
     file = pq.ParquetFile(binary if seekable else io.BytesIO(binary.read()))
     yield file.schema_arrow.names
+    # Some writers do not say that bytes are text.
+    binary_types = (pa.binary(), pa.large_binary(), pa.binary_view())
+    as_bytes = [field.name for field in file.schema_arrow if field.type in binary_types]
     for batch in file.iter_batches(batch_size=1000):
         for row in batch.to_pylist():
+            for name in as_bytes:
+                if row[name] is not None:
+                    row[name] = row[name].decode("utf-8", "surrogateescape")
             yield row, None

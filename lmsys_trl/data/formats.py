@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import UserError
 from .columns import TURN_COLUMNS, WINNER_COLUMNS, RowError
-from .source import ANSWERS, FIELDS, LABELS, VOTE_FIELDS, Meaning, Paths
+from .source import ANSWERS, FIELDS, LABELS, VOTE_FIELDS, Meaning, Paths, vote_problem
 from .votes import read_preference
 
 PROMPTS = ("prompt", "conversations", "conversation", "context", "instruction", "question", "query", "input")
@@ -252,14 +252,14 @@ def mapped_format(mapping: Mapping[str, Paths], base: Format | None, columns: li
     Raises:
         UserError: If texts or vote are not mapped, or a column is not in the file. Names all of them.
     """
-    known, optional = {*columns}, (*VOTE_FIELDS, *LABELS) if lenient else ()  # files without votes are read too
+    known, optional = {*columns}, (*VOTE_FIELDS, *LABELS, "group") if lenient else ()  # files without votes too
     absent = [name for name in mapping if all(known.isdisjoint((p, p.split(".")[0])) for p in as_tuple(mapping[name]))]
     mapping = {name: where for name, where in mapping.items() if name not in absent or name not in optional}
     taken = {path.split(".")[0] for where in mapping.values() for path in as_tuple(where)}
     named = {name: name for name in FIELDS if name in columns and name != "group" and name not in taken}
     paths: dict[str, Paths] = {**(base.paths if base else named), **mapping}
-    if any(name in mapping for name in VOTE_FIELDS):
-        paths = {name: path for name, path in paths.items() if name not in VOTE_FIELDS or name in mapping}
+    if votes := [name for name in VOTE_FIELDS if name in mapping] or [name for name in paths if name == "vote"]:
+        paths = {name: path for name, path in paths.items() if name not in VOTE_FIELDS or name in votes}
     # The pair of answers that is mapped, else one that the file has under its own names.
     sides = next((pair for pair in ANSWERS if set(pair) & set(mapping)), None)
     sides = sides or next((pair for pair in ANSWERS if set(pair) <= set(paths)), ANSWERS[0])
@@ -269,6 +269,7 @@ def mapped_format(mapping: Mapping[str, Paths], base: Format | None, columns: li
     problems = [f"columns: {name} is missing. Name its column" for name in needed if name not in paths]
     if not lenient and "chosen" not in sides and not any(name in paths for name in VOTE_FIELDS):
         problems.append("columns: vote is missing. Name its column, or vote_a, vote_b and vote_tie for fractions")
+    problems += filter(None, [vote_problem(paths)])
     if sides[0] in paths and paths[sides[0]] == paths.get(sides[1]):
         problems.append(f"columns: {' and '.join(sides)} are both in {paths[sides[0]]}. Name the column of each")
     for name, where in mapping.items():
@@ -284,9 +285,9 @@ def mapped_format(mapping: Mapping[str, Paths], base: Format | None, columns: li
 
 def complete(fmt: Format, columns: list[str]) -> Format:
     """The format with the paths that depend on which columns a file has."""
-    paths: dict[str, Paths] = {name: name for name in ("id", *LABELS) if name in columns or fmt.expand} | dict(
-        fmt.paths
-    )
+    # Whichever columns the first rows have; not those of texts and votes, which may have such names.
+    others = {path for name in fmt.paths if name not in ("id", *LABELS) for path in as_tuple(fmt.paths[name])}
+    paths: dict[str, Paths] = {name: name for name in ("id", *LABELS) if name not in others} | dict(fmt.paths)
     if "id" not in columns and "question_id" in columns and "id" not in fmt.paths:
         paths["id"] = "question_id"
     if "chosen" in paths:

@@ -72,12 +72,14 @@ def remove_duplicates(
 
 def make_ids_unique(battles: pd.DataFrame, ledger: Ledger) -> None:
     """Prefix an id that an earlier source has too with the name of its source. The ledger counts them."""
-    candidates = not_removed(battles)
-    repeated = candidates.index[candidates["id"].duplicated()]
-    battles.loc[repeated, "id"] = battles["source"][repeated].astype(str) + "/" + battles["id"][repeated]
-    for source, count in battles["source"][repeated].value_counts().items():
-        if count:
-            ledger.changes[str(source)]["ids that an earlier source has too, prefixed with the source's name"] += count
+    ids = not_removed(battles)["id"]
+    while len(repeated := ids.index[ids.duplicated()]):  # again if a source has an id like another's with its name
+        battles.loc[repeated, "id"] = battles["source"][repeated].astype(str) + "/" + battles["id"][repeated]
+        for source, count in battles["source"][repeated].value_counts().items():
+            if count:
+                change = "ids that an earlier source has too, prefixed with the source's name"
+                ledger.changes[str(source)][change] += count
+        ids = not_removed(battles)["id"]
 
 
 def assign_groups(battles: pd.DataFrame, texts: pa.Table, threshold: float) -> None:
@@ -188,7 +190,8 @@ def _hold_out_ids(battles: pd.DataFrame, path: Path) -> None:
     if not path.is_file():
         raise UserError(f"validation_ids: there is no file {path}")
     try:
-        ids = set(path.read_text(encoding="utf-8").split())
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        ids = {line.strip() for line in lines if line.strip()}
     except UnicodeDecodeError as error:
         raise UserError(f"validation_ids: {path} is not a text file in UTF-8: {error}. Write one id a line") from error
     candidates = not_removed(battles)

@@ -5,7 +5,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from ..battle import replace_surrogates, swap_battle, vote_for, winner_of
-from .columns import TURN_COLUMNS, BlankVote, Reading, RowError, cell_at, cells_at, each_cell_at, is_blank
+from .columns import TURN_COLUMNS, BlankVote, Reading, RowError, cell_at, cell_if_any, cells_at, each_cell_at, is_blank
 from .formats import Format, as_tuple
 from .messages import Turns, read_transcript, split_roles
 from .source import LABELS, Paths
@@ -120,7 +120,7 @@ def read_id(row: dict, fmt: Format) -> str | None:
     if isinstance(where, str) and isinstance(known := row.get(where), str) and known.isascii() and known.strip():
         return known  # nearly all
     cells = [_optional(row, path) for path in as_tuple(where)]
-    if not cells or any(cell is None for cell in cells):
+    if not cells or any(cell is None or cell != cell for cell in cells):  # null or NaN
         return None
     name = ", ".join(as_tuple(where))
     # Ids go everywhere, and names of people must not.
@@ -210,14 +210,7 @@ def _note_oddities(battle: dict, reading: Reading) -> None:
 
 def _optional(row: dict, path: Paths | None):
     """The cell at a path; None if there is no single path, or the row lacks the column."""
-    if not isinstance(path, str):
-        return None
-    if path in row:
-        return row[path]
-    try:
-        return cell_at(row, path)
-    except KeyError:
-        return None
+    return cell_if_any(row, path) if isinstance(path, str) else None
 
 
 def _joined(row: dict, paths: Paths, reading: Reading):

@@ -1,6 +1,8 @@
 """A source of votes, as a YAML or a command line names it. Imports nothing heavy, so that `--help` is fast."""
 
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -30,8 +32,18 @@ def vote_key(value) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = str(value).strip().casefold()
-    number = re.fullmatch(r"\+?(-?\d+)(\.0*)?", text)
-    return number[1] if number else text
+    number = re.fullmatch(r"\+?(-?\d+)(?:(\.\d*?)0*)?", text)
+    return number[1] + (number[2] or "").rstrip(".") if number else text
+
+
+def vote_problem(names: Iterable[str]) -> str | None:
+    """What is wrong with which fields of a vote are named. Two fractions are those of A and B, one is that of A."""
+    fractions = [name for name in VOTE_FIELDS[1:] if name in names]
+    if fractions and "vote" in names:
+        return f"columns: vote and {fractions[0]} are both named. Name one of them"
+    if fractions != list(VOTE_FIELDS[1 : 1 + len(fractions)]):
+        return f"columns: {' and '.join(fractions)} alone: name vote_a, vote_a and vote_b, or all three fractions"
+    return None
 
 
 def _pairs(value, separate) -> dict:
@@ -54,6 +66,8 @@ def _parse_columns(value):
             raise UserError(f"{name}: expected the name of a column, or a list of names")
         if isinstance(where, list) and name not in ("prompt", "vote", "id"):
             raise UserError(f"{name}: takes one column")
+        if isinstance(where, list) and len(set(where)) < len(where):
+            raise UserError(f"{name}: names a column twice")
     return columns
 
 
@@ -65,7 +79,7 @@ def _parse_votes(value):
                 meaning = [float(fraction) for fraction in meaning]
             except (TypeError, ValueError):
                 meaning = None
-            if meaning is None or len(meaning) != 3 or min(meaning) < 0 or abs(sum(meaning) - 1) > 1e-3:
+            if meaning is None or len(meaning) != 3 or not (min(meaning) >= 0 and abs(sum(meaning) - 1) <= 1e-3):
                 raise UserError(f"{key}: expected the fractions of A, B and tie, which sum to 1")
         elif meaning not in MEANINGS:
             raise UserError(f"{key}: expected {', '.join(MEANINGS)}, or the fractions of A, B and tie")
@@ -126,7 +140,8 @@ class Source:
         self.votes = _parse_votes(self.votes) if self.votes else None
         if not self.name:
             scheme, _, name = self.path.rpartition(":")
-            self.name = name.split("@")[0] if scheme in ("hub", "kaggle") else Path(self.path).name.split(".")[0]
+            file = Path(os.path.abspath(self.path)).name.lstrip(".")  # of "." and "..", the folder's
+            self.name = name.split("@")[0] if scheme in ("hub", "kaggle") else file.split(".")[0]
 
     def given(self) -> dict:
         """The values that are set."""

@@ -19,6 +19,7 @@ from .source import Source
 from .texts import lists_of_turns
 
 ANNOTATOR = "annotator"
+SWAPPED_FROM = OWN_COLUMNS[-1]
 NUM_ROWS_SEEN = 100  # rows that decide the format of a file
 EXTRA = "fields that are not read"  # of a battle: those of its row, as JSON
 MAX_BROKEN_FRACTION = 0.1  # a source with more broken rows is probably in another format
@@ -57,21 +58,30 @@ def read_source(
     seen: set[str] = set()
     num_made_ids: Counter = Counter()
     errors: dict[str, list[str]] = {}
-    blank_rows: list[int] = []
+    blank_rows: list[str] = []
     met: set[str] = set()
-    for file in [STANDARD_INPUT] if is_stdin else find_files(path, source.file):
+    unused = ledger.unused.setdefault(source.name, [])
+    files = [STANDARD_INPUT] if is_stdin else find_files(path, source.file)
+    for file in files:
+        name = file.path.relative_to(path).as_posix() if file.path != path and not is_stdin else file.name
         if not is_stdin:
-            ledger.origins[source.name]["sha256"][file.name] = file_fingerprint(file.path)
+            ledger.origins[source.name]["sha256"][name] = file_fingerprint(file.path)
         fmt, reading, rows = _open(file, source, lenient)
         reading.changes = ledger.changes[source.name]
-        ledger.unused[source.name] = reading.unused
-        for row, problem in rows:
+        unused += [column for column in reading.unused if column not in unused]
+        for place, (row, problem) in enumerate(rows, start=1):
             ledger.num_rows[source.name] = number = ledger.num_rows[source.name] + 1
+            at = f"row {place}" if len(files) == 1 else f"{name} row {place}"
             row_id = None
+            if problem is None and not reading.known.issuperset(row):  # columns that the first rows do not have
+                unused += [column for column in row if column not in reading.known and column not in unused]
+                reading.known.update(row)
             try:
                 if problem is not None:
                     reason, colon, details = problem.partition(":")
                     raise RowError(reason, colon + details)
+                if not lenient and row.get(SWAPPED_FROM) and reading.known.issuperset(OWN_COLUMNS):
+                    raise DroppedRow("a swapped copy of another row, whose vote it repeats")
                 row_id = read_id(row, fmt)
                 battles = _row_battles(row, row_id, fmt, source, reading)
                 if with_extra:
@@ -88,11 +98,11 @@ def read_source(
             except DroppedRow as error:
                 ledger.remove(source.name, number, row_id, error.reason, row)
             except BlankVote as error:
-                blank_rows.append(number)
+                blank_rows.append(at)
                 ledger.remove(source.name, number, row_id, error.reason, row)
             except RowError as error:
                 known = "" if row_id is None else f" (id {row_id})"
-                errors.setdefault(str(error), []).append(f"row {number}{known}")
+                errors.setdefault(str(error), []).append(f"{at}{known}")
                 ledger.remove(source.name, number, row_id, error.reason, row)
             else:
                 seen |= ids
@@ -103,7 +113,7 @@ def read_source(
     num_rows = ledger.num_rows[source.name]
     if blank_rows and source.blank_winner != "drop":
         raise UserError(
-            f"{where}: {len(blank_rows)} of {num_rows} votes are blank, the first in row {blank_rows[0]}. One "
+            f"{where}: {len(blank_rows)} of {num_rows} votes are blank, the first in {blank_rows[0]}. One "
             "circulating copy of chatbot_arena_conversations has blanks for 'tie (bothbad)'. Say what they mean with "
             "blank_winner: tie, or drop these rows with blank_winner: drop"
         )
@@ -170,8 +180,11 @@ def _open(file: DataFile, source: Source, lenient: bool) -> tuple[Format, Readin
     columns = next(rows)
     repeated = sorted({name for name in columns if columns.count(name) > 1})
     if repeated:
-        raise UserError(f"{file.path}: columns: {', '.join(repeated)} occur twice. Rename one of each")
+        named = ", ".join(name or "columns without a name" for name in repeated)
+        raise UserError(f"{file.path}: columns: {named} occur twice. Rename one of each")
     first = list(islice(rows, NUM_ROWS_SEEN))
+    if not columns and all(problem is not None for _, problem in first):
+        raise UserError(f"{file.path}: " + (f"no row can be read. Row 1: {first[0][1]}" if first else "is empty"))
     columns = list(dict.fromkeys([*columns, *(name for row, problem in first if problem is None for name in row)]))
     reading = Reading(images=source.images, lenient=lenient)
     try:
@@ -184,6 +197,7 @@ def _open(file: DataFile, source: Source, lenient: bool) -> tuple[Format, Readin
     used = {*fmt.used(), *(source.keep or ())}
     ours = OWN_COLUMNS if set(OWN_COLUMNS) <= set(columns) else ()
     reading.unused = [name for name in columns if name not in used and name not in ours]
+    reading.known = used.union(columns, ours)
     return fmt, reading, chain(first, rows)
 
 

@@ -1,6 +1,7 @@
 """A file of votes with columns of its own -> the mapping that one would guess, to be looked at and pasted."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ import yaml
 
 from ..battle import winner_of
 from ..errors import UserError
-from .columns import TURN_COLUMNS, cell_at, is_blank, shorten
+from .columns import TURN_COLUMNS, cell_if_any, is_blank, parsed, shorten
 from .downloads import download
 from .files import DataFile, find_files, read_rows
 from .formats import find_format
@@ -129,7 +130,7 @@ def describe(path: str) -> str:
         source = replace(source, columns=columns, votes=votes or None)
         lines = [
             f"# A guess at {path}. Look at it, save it as own.yaml, and give it to all that read such files:",
-            f"# lmsys-trl prepare own.yaml --sources {path} --output_dir data/own",
+            f"# lmsys-trl prepare own.yaml --sources {shlex.quote(path)} --output_dir data/own",
             as_yaml(columns, votes),
         ]
         comments = [f"Not sure: {doubt}" for doubt in doubts]
@@ -175,16 +176,14 @@ def _paths(row: dict, before: str = "", depth: int = 0) -> Iterator[str]:
 
 
 def _is_conversation(cell) -> bool:
-    """Whether a cell holds messages, the user's first."""
+    """Whether a cell holds messages, or their JSON text, the user's first."""
+    cell = parsed(cell)
     first = cell[0] if isinstance(cell, list) and cell and isinstance(cell[0], dict) else {}
     return ROLES.get(str(first.get("role", first.get("from")))) in ("user", "system")
 
 
 def _cell(row: dict, path: str):
-    try:
-        cell = cell_at(row, path)
-    except KeyError:
-        return None
+    cell = cell_if_any(row, path)
     return None if is_blank(cell) else cell
 
 
@@ -271,5 +270,5 @@ def _meanings(values: list[str], columns: dict[str, str]) -> dict:
             meaning = "model_b"
         else:
             meaning = "tie" if value in TIES or words & {"tie", "same", "equal", "both", "draw"} else DROP
-        meanings[int(value) if value.lstrip("-").isdecimal() else value] = meaning
+        meanings[int(value) if re.fullmatch("0|-?[1-9][0-9]*", value) else value] = meaning
     return meanings

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ..battle import replace_surrogates
-from .columns import Reading, RowError, is_blank, shorten
+from .columns import Reading, RowError, cell_if_any, is_blank, shorten
 from .messages import (
     Messages,
     Text,
@@ -35,7 +35,8 @@ def lists_of_turns(rows: list[dict], cells: list[str]) -> bool:
     Raises:
         RowError: If most cells are Python lists.
     """
-    texts = [row[name] for row in rows for name in cells if isinstance(row.get(name), str) and row[name]]
+    given = [cell_if_any(row, name) for row in rows for name in cells]
+    texts = [cell for cell in given if isinstance(cell, str) and cell]
     num_json = sum(_is_list_of_texts(_loads(text)) for text in texts if text.lstrip()[:1] == "[")
     num_python = sum(_is_python_list(text) for text in texts)
     if num_python > len(texts) / 2:
@@ -58,6 +59,8 @@ def read_turns(given: Sequence, names: Sequence[str], reading: Reading) -> Turns
         _read_text(cell, name, reading) if isinstance(cell, str) else _read(cell, name, reading)
         for cell, name in zip(given, names, strict=True)
     ]
+    if [isinstance(cell, Messages) for cell in cells[1:]].count(True) == 1:  # one answer is text that looks like it
+        cells[1:] = [text if isinstance(text, str) else cell for text, cell in zip(given[1:], cells[1:], strict=True)]
     if Messages in map(type, cells):
         prompt, *sides = cells
         before = prompt if isinstance(prompt, Messages) else Messages((("user", _one(prompt, names[0])),))

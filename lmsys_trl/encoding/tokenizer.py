@@ -1,5 +1,6 @@
 """Loading a tokenizer, and checking that examples can be built with it."""
 
+import threading
 from functools import lru_cache
 from hashlib import sha256
 
@@ -11,6 +12,8 @@ from ..hub import download_repository
 from .template import LETTERS
 
 MAX_TEMPLATE = 100_000  # characters of a chat template, and of what it writes; those of known models have some 10,000
+# A tokenizer has a setting for whether control tokens are text, which threads that share a judge set in turns.
+SETTING = threading.Lock()
 TOKENIZER_FILES = ["tokenizer*", "special_tokens_map.json", "*.jinja", "config.json"]
 
 
@@ -74,6 +77,8 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
             the start token, or if padding and the end of the answer are the same token. Names all problems.
     """
     name, problems = tokenizer.name_or_path, []
+    if not tokenizer.is_fast:
+        raise UserError(f"tokenizer {name}: is not one of the library tokenizers. Use one that has a tokenizer.json")
     if not tokenizer.chat_template:
         raise UserError(f"tokenizer {name}: has no chat template. Use an instruction-tuned model's tokenizer")
     before, after = rendered_template(tokenizer)
@@ -143,4 +148,5 @@ def _pipeline_fingerprint(tokenizer: PreTrainedTokenizerBase, changeable: str) -
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """The token ids of a text of the template, in which control tokens count as such."""
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    with SETTING:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]

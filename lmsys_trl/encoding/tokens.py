@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.columns import TURN_COLUMNS
 from ..errors import UserError
 from .template import CODE_VERSION, LETTERS, TEMPLATES
-from .tokenizer import rendered_template, token_ids
+from .tokenizer import SETTING, rendered_template, token_ids
 
 
 class Turn(NamedTuple):
@@ -132,14 +132,15 @@ def tokenize_turns(
 
 def tokenize(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[np.ndarray]:
     """The token ids of texts of battles, in which control tokens stay text."""
-    return [
-        as_array(encoding.ids) for encoding in _backend(tokenizer).encode_batch_fast(texts, add_special_tokens=False)
-    ]
+    with SETTING:
+        encodings = _backend(tokenizer).encode_batch_fast(texts, add_special_tokens=False)
+    return [as_array(encoding.ids) for encoding in encodings]
 
 
 def tokenize_with_offsets(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[Encoding]:
     """The same, with the characters of each token in `offsets`."""
-    return _backend(tokenizer).encode_batch(texts, add_special_tokens=False)
+    with SETTING:
+        return _backend(tokenizer).encode_batch(texts, add_special_tokens=False)
 
 
 def _backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:

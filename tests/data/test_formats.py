@@ -2,8 +2,12 @@
 
 import gzip
 import json
+import math
+from decimal import Decimal
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -186,7 +190,7 @@ def test_a_mapping_of_votes_reads_files_without_them_for_prediction(tmp_path):
     path = tmp_path / "new.csv"
     path.write_text("question,answer_1,answer_2\nWhy?,x,y\n")
     columns = {"prompt": "question", "response_a": "answer_1", "response_b": "answer_2", "vote": "preferred"}
-    source = Source(str(path), columns=columns | {"annotator": "who"}, votes={"left": "model_a"})
+    source = Source(str(path), columns=columns | {"annotator": "who", "group": "topic"}, votes={"left": "model_a"})
     (battle,) = read_source(source, Ledger(), lenient=True)
     assert (battle["prompt"], battle["response_b"], battle["vote"]) == (["Why?"], ["y"], None)
     with pytest.raises(UserError, match="there is no preferred for vote"):
@@ -216,6 +220,55 @@ def test_a_probability_and_fractions(tmp_path):
     assert battles[0]["vote"] == pytest.approx([0.7, 0.2, 0.1])
 
 
+@pytest.mark.parametrize("named", [["vote_b"], ["vote_tie"], ["vote_a", "vote_tie"], ["vote_b", "vote_tie"]])
+def test_fractions_are_not_read_as_those_of_others(tmp_path, named):
+    texts = {"prompt": "q", "response_a": "x", "response_b": "y"}
+    path = write(tmp_path / "votes.jsonl", [{"q": "p", "x": "a", "y": "b", **dict.fromkeys(named, 0.5)}])
+    for columns in (texts, texts | {name: name for name in named}):
+        with pytest.raises(UserError, match="alone: name vote_a, vote_a and vote_b, or all three"):
+            read(path, columns=columns)
+
+
+def test_a_vote_and_fractions_are_not_both_read(tmp_path):
+    row = {"q": "p", "response_a": "a", "response_b": "b", "vote": "model_a", "vote_a": 0.3, "vote_b": 0.5}
+    path = write(tmp_path / "votes.jsonl", [row])
+    (battle,), ledger = read(path, columns={"prompt": "q"})
+    assert battle["vote"] == A and ledger.unused["votes"] == ["vote_a", "vote_b"]
+    with pytest.raises(UserError, match="vote and vote_a are both named"):
+        read(path, columns={"prompt": "q", "vote": "vote", "vote_a": "vote_a"})
+
+
+def test_answers_in_columns_named_like_models_are_no_models(tmp_path):
+    path = write(tmp_path / "votes.jsonl", [{"prompt": "p", "model_a": "x", "model_b": "y", "vote": "tie"}])
+    (battle,), _ = read(path, columns={"response_a": "model_a", "response_b": "model_b"})
+    assert (battle["response_a"], battle["model_a"], battle["model_b"]) == (["x"], None, None)
+
+
+def test_texts_in_parquet_may_be_bytes(tmp_path):
+    row = {"prompt": "é", "response_a": "", "response_b": None, "winner": "tie"}
+    columns = {name: pa.array([text and text.encode()], pa.binary()) for name, text in row.items()}
+    columns["response_a"] = pa.array([b""], pa.large_binary())
+    pq.write_table(pa.table(columns), tmp_path / "votes.parquet")
+    (battle,), ledger = read(tmp_path / "votes.parquet")
+    assert (battle["prompt"], battle["vote"]) == (["é"], TIE)
+    assert not {name for name in ledger.changes["votes"] if "JSON" in name}
+
+
+def test_dates_that_python_cannot_hold(tmp_path):
+    columns = {name: ["x"] for name in ("prompt", "response_a", "response_b")} | {"winner": ["tie"]}
+    columns["when"] = pa.array([10**18], pa.timestamp("us"))
+    pq.write_table(pa.table(columns), tmp_path / "votes.parquet")
+    with pytest.raises(UserError, match="date value out of range"):
+        read(tmp_path / "votes.parquet")
+
+
+def test_lists_of_turns_in_a_nested_place(tmp_path):
+    row = {"data": {"q": '["p", "q"]', "x": '["a", "b"]', "y": '["c", "d"]'}, "vote": "tie"}
+    columns = {"prompt": "data.q", "response_a": "data.x", "response_b": "data.y"}
+    (battle,), _ = read(write(tmp_path / "votes.jsonl", [row]), columns=columns)
+    assert battle["prompt"] == ["p", "q"]
+
+
 def test_graded_preferences_and_a_known_format_with_other_meanings(tmp_path):
     path = write(tmp_path / "votes.jsonl", [LAYOUTS["helpsteer3"][0]])
     (battle,), _ = read(path, votes={"-2": [0.8, 0.2, 0.0]})
@@ -242,6 +295,7 @@ def test_the_winner_may_be_the_name_of_a_model(tmp_path):
         ({"promt": "question"}, "there is no field promt. Did you mean prompt?"),
         ({"prompt": 3}, "prompt: expected the name of a column"),
         ({"response_a": ["x", "y"]}, "response_a: takes one column"),
+        ({**MAPPING, "vote": ["preferred", "preferred"]}, "vote: names a column twice"),
         ({**MAPPING, "response_b": "answer_1"}, "response_a and response_b are both in answer_1"),
     ],
 )
@@ -253,7 +307,9 @@ def test_mappings_that_do_not_fit(tmp_path, columns, message):
         read(path, columns=MAPPING, votes=MEANINGS, keep=["nothing"])
 
 
-@pytest.mark.parametrize("votes", [{"left": "A"}, {"left": [0.5, 0.6, 0]}, {"left": [1, 0]}, {"left": None}])
+@pytest.mark.parametrize(
+    "votes", [{"left": "A"}, {"left": [0.5, 0.6, 0]}, {"left": [1, 0]}, {"left": None}, {"left": [math.nan, 0, 1]}]
+)
 def test_meanings_that_make_no_sense(votes):
     with pytest.raises(ValueError, match="left: expected"):
         Source("votes.csv", votes=votes)
@@ -268,6 +324,7 @@ def test_words_that_yaml_reads_as_true(tmp_path):
 @given(st.integers(-(10**6), 10**6))
 def test_numbers_are_the_same_however_they_are_written(number):
     assert vote_key(number) == vote_key(float(number)) == vote_key(f" {number}.0") == vote_key(str(number))
+    assert vote_key(number + 0.5) == vote_key(f"{number + 0.5}0") == vote_key(Decimal(f"{number + 0.5}00"))
 
 
 names = st.text(st.characters(exclude_characters=".*", exclude_categories=("Cs",)), min_size=1, max_size=6)

@@ -311,7 +311,9 @@ def test_blank_votes_are_refused_without_blank_winner(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("votes.csv", b"", "columns .* missing. It has ''"),
+        ("votes.csv", b"", "votes.csv: is empty"),
+        ("votes.csv", "id,prompt\n1,p\n".encode("utf-16"), "not in UTF-8, but perhaps in UTF-16"),
+        ("votes.csv", b"id,prompt,,\n1,p,,\n", "columns: columns without a name occur twice"),
         ("votes.csv", b"\x89PNG\r\n\x1a\n\x00\x00", "not a file of battles"),
         ("votes.csv", b"id,prompt\n1,2\n", "columns response_a, response_b, winner missing. It has 'id, prompt'"),
         ("votes.csv", b'id,prompt,response_a,response_b,winner\n1,"a"b,c\n', "damaged, or not a CSV file.*row 0"),
@@ -320,7 +322,8 @@ def test_blank_votes_are_refused_without_blank_winner(tmp_path):
         ("votes.json", b'{"id": 1}', "not a file of battles.*--suggest FILE prints a mapping"),
         ("votes.json", b"3", "expected a list of objects"),
         ("votes.json", b"[" * 100_000, "nested too deeply"),
-        ("votes.jsonl", b"", "not a file of battles"),
+        ("votes.jsonl", b"", "is empty"),
+        ("votes.jsonl", b"[{}]\n", "no row can be read. Row 1: not a JSON object: line 1"),
         ("votes.parquet", b"PAR1 no PAR1", "damaged, or not a PARQUET file"),
         ("votes.csv.gz", b"no gzip", "damaged, or not a CSV.GZ file"),
         ("votes.jsonl.gz", gzip.compress(json.dumps(ROWS["wsdm"]).encode())[:-9], "damaged, or not a JSONL.GZ file"),
@@ -346,11 +349,59 @@ def test_files_of_a_folder_are_chosen_by_name(tmp_path):
         write_jsonl(tmp_path / f"{name}.jsonl", ROWS["wsdm"] | {"id": name})
     with pytest.raises(ValueError, match="holds 3 files. Choose with file"):
         read_all(tmp_path)
+    with pytest.raises(ValueError, match="no such file. For several files, give their folder"):
+        read_all(tmp_path / "train-*.jsonl")
     with pytest.raises(ValueError, match="no file is named valid"):
         read_all(tmp_path, file="valid*")
     battles, ledger = read_all(tmp_path, file="train-*.jsonl")
     assert [battle["id"] for battle in battles] == ["train-0", "train-1"]
     assert len(ledger.origins[tmp_path.name]["sha256"]) == 2
+
+
+def test_rows_of_several_files_are_named_by_file_and_columns_not_read_are_those_of_all(tmp_path):
+    for folder, mark in (("a", "mood"), ("b", "tone")):
+        (tmp_path / folder).mkdir()
+        rows = [ROWS["wsdm"] | {"id": f"{folder}{i}", mark: i} for i in range(20)]
+        write_jsonl(tmp_path / folder / "votes.jsonl", *rows, ROWS["wsdm"] | {"id": f"{folder}!", "winner": "me"})
+    _, ledger = read_all(tmp_path, file="*.jsonl")
+    assert ledger.unused[tmp_path.name] == ["mood", "tone"]
+    assert list(ledger.origins[tmp_path.name]["sha256"]) == ["a/votes.jsonl", "b/votes.jsonl"]
+    with pytest.raises(ValueError, match=r"a/votes.jsonl row 21 \(id a!\) and 1 others, column winner"):
+        list(read_source(Source(str(tmp_path), file="*.jsonl"), Ledger(), max_broken_fraction=0))
+
+
+def test_a_folder_in_an_archive_may_be_named_like_a_file(tmp_path):
+    with zipfile.ZipFile(tmp_path / "votes.zip", "w") as archive:
+        archive.writestr("votes.jsonl/", "")
+        archive.writestr("votes.jsonl/votes.jsonl", json.dumps(ROWS["wsdm"]))
+    assert len(read_all(tmp_path / "votes.zip")[0]) == 1
+
+
+def test_columns_that_only_later_rows_have(tmp_path):
+    rows = [ROWS["wsdm"] | {"id": str(i), "language": "fr", "mood": 1} for i in range(101)]
+    for row in rows[:-1]:
+        del row["id"], row["language"], row["mood"]
+    for order in (rows, rows[::-1]):
+        battles, ledger = read_all(write_jsonl(tmp_path / "votes.jsonl", *order))
+        assert {("100", "fr")} < {(battle["id"], battle["language"]) for battle in battles}
+        assert ledger.unused["votes"] == ["mood"]
+
+
+def test_swapped_copies_of_a_data_set_are_no_votes_of_their_own(tmp_path):
+    prepared = ROWS["lmsys_trl"] | {"source": "s", "group": "g", "fold": None, "swapped_from": None}
+    path = write_jsonl(tmp_path / "votes.jsonl", prepared, prepared | {"id": "x-swapped", "swapped_from": "x"})
+    battles, ledger = read_all(path)
+    assert len(battles) == 1 and ledger.removed[0]["reason"].startswith("a swapped copy of another row")
+    assert len(read_battles(path, lenient=True)[0]) == 2  # they may have been predicted
+
+
+def test_an_answer_that_looks_like_messages_stays_text(tmp_path):
+    shown = ['{"role": "assistant", "content": "Hi"}', '[{"role": "user", "content": "Hi"}]']
+    rows = [{"id": str(i), "prompt": "Show me one", "response_a": text, "response_b": "No", "winner": "tie"}
+            for i, text in enumerate(shown)]  # fmt: skip
+    path = write_jsonl(tmp_path / "votes.jsonl", *rows)
+    for lenient in (False, True):
+        assert [battle["response_a"] for battle in read_battles(path, lenient)[0]] == [[text] for text in shown]
 
 
 def test_lenient_reading_keeps_every_id(tmp_path):

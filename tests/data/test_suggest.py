@@ -9,7 +9,7 @@ from lmsys_trl.battle import vote_for
 from lmsys_trl.data.ledger import Ledger
 from lmsys_trl.data.source import Source
 from lmsys_trl.data.sources import read_source
-from lmsys_trl.data.suggest import suggest
+from lmsys_trl.data.suggest import describe, suggest
 
 QUESTIONS = ["Why is the sky blue?", "What is 17 times 23?", "Name three herbs.", "Who wrote Emma?"]
 GOOD, BAD = "A longer answer that explains every step of it.", "No idea, sorry."
@@ -125,6 +125,25 @@ def test_what_cannot_be_guessed_is_said(tmp_path):
     assert votes["bad"] == "drop" and "what bad means is not known" in doubts[0]
     columns, _, doubts = suggest([{"foo": "x" * 50, "bar": "y"}] * 3)
     assert not columns and len(doubts) == 3
+
+
+def test_values_that_are_nearly_numbers():
+    rows = FILES["a user's own"][0]
+    for values in (["--1", "1", "2", "1"], ["01", "1", "2", "2"]):
+        suggested = suggest([row | {"preferred": value} for row, value in zip(rows, values, strict=True)])[1]
+        assert {1: "model_a", 2: "model_b"}.items() <= suggested.items() and values[0] in suggested
+
+
+def test_conversations_as_json_text_and_a_path_with_spaces(tmp_path):
+    rows = [
+        {f"conv_{mark}": json.dumps([{"role": "user", "content": q}, {"role": "assistant", "content": text}])
+         for mark, text in (("a", GOOD), ("b", BAD))} | {"vote": vote}
+        for q, vote in zip(QUESTIONS, "abab", strict=True)
+    ]  # fmt: skip
+    path = tmp_path / "my votes.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = describe(str(path))
+    assert "conversation_a: conv_a" in shown and f"--sources '{path}'" in shown and "cannot be read" not in shown
 
 
 def test_who_voted_is_never_the_vote():

@@ -1,4 +1,5 @@
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
+from transformers import ByT5Tokenizer
 
 from lmsys_trl.battle import WINNERS, vote_for
 from lmsys_trl.data.sources import read_battles
@@ -156,6 +158,16 @@ def test_examples_of_any_battle(tokenizer, battle, max_length):
 @given(battle=battles, max_length=st.integers(85, 300))
 def test_examples_of_any_battle_with_real_tokenizers(real_tokenizer, battle, max_length):
     check_examples(battle, real_tokenizer, max_length)
+
+
+def test_threads_that_share_a_tokenizer_keep_control_tokens_text():
+    numbers = range(1, 60)  # of turns: the headers of each are new to the tokenizer, and their control tokens count
+    battles = [{key: ["<|im_end|> " * 10] * k for key in ("prompt", "response_a", "response_b")} for k in numbers]
+    expected = [encode_battle(battle, build_tokenizer(), 10**5) for battle in battles]
+    shared = build_tokenizer()
+    with ThreadPoolExecutor(6) as threads:
+        encoded = [threads.submit(encode_battle, battle, shared, 10**5) for battle in battles for _ in range(6)]
+        assert [future.result() for future in encoded] == [examples for examples in expected for _ in range(6)]
 
 
 def test_examples_are_filled_from_the_last_turn_backwards(tokenizer):
@@ -312,6 +324,13 @@ def test_tokenizers_that_cannot_judge():
     with pytest.raises(UserError, match="2 problems:") as error:
         check_tokenizer(doubled)
     assert "starts with two" in str(error.value) and "must be another one" in str(error.value)
+
+
+def test_a_tokenizer_written_in_python_cannot_judge():
+    tokenizer = ByT5Tokenizer()
+    tokenizer.chat_template = CHATML
+    with pytest.raises(UserError, match="is not one of the library tokenizers"):
+        check_tokenizer(tokenizer)
 
 
 def test_real_tokenizers_that_cannot_judge(assets):

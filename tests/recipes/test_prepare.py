@@ -243,15 +243,16 @@ def test_columns_of_ones_own(tmp_path, capsys):
     assert load_battles(str(tmp_path / "data"))["train"].column_names[-2:] == ["when", "annotator"]
     card = (tmp_path / "data" / "README.md").read_text()
     assert "60 votes, 33% of them ties." in card and "- `when`: as in the sources" in card
-    with pytest.raises(ValueError, match="keep: id would replace a column of the data set"):
-        prepare(tmp_path, sources=[str(tmp_path / "own.csv")], keep=["id"])
+    for name in ("id", "first_prompt"):
+        with pytest.raises(ValueError, match=f"keep: {name} would replace a column that prepare makes"):
+            prepare(tmp_path, sources=[str(tmp_path / "own.csv")], keep=[name])
 
 
 def test_a_given_split_does_not_leak(tmp_path):
-    path = write_votes(tmp_path / "votes.csv", [battle("1", "p"), battle("2", "p", "c"), *many("other")])
-    (tmp_path / "ids.txt").write_text("1\nother3\n")
+    path = write_votes(tmp_path / "votes.csv", [battle("no 1", "p"), battle("2", "p", "c"), *many("other")])
+    (tmp_path / "ids.txt").write_text("\ufeffno 1\r\nother3\n")
     rows = prepare(tmp_path, sources=[str(path)], validation_ids=str(tmp_path / "ids.txt"))
-    assert set(rows[rows["split"] == "validation"]["id"]) == {"1", "other3"} and len(rows) == 21
+    assert set(rows[rows["split"] == "validation"]["id"]) == {"no 1", "other3"} and len(rows) == 21
     assert list(removed(tmp_path)["id"]) == ["2"]
     (tmp_path / "ids.txt").write_text("1 nowhere")
     with pytest.raises(ValueError, match="1 ids that are not in the data"):
