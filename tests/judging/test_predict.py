@@ -272,6 +272,7 @@ def test_calibrate_and_predict(project, battles, both):
     save_predictions(table(true[:, 0], labels=draw(true[:, 0])), project / "good.parquet")
     output = recipe("calibrate.py", *arguments[:3], "good.parquet", cwd=project)
     assert "not stored, since the gain is within its standard error" in output
+    assert "What it had for ab, mean before is removed" in output
     assert json.loads((folder / "judge.json").read_text())["calibration"] == {}
     all_ties = table(true[:20, 0], labels=np.full(20, 2))
     save_predictions(all_ties, project / "ties.parquet")
