@@ -164,7 +164,7 @@ def _check_all(
     for where, values in ((config_file, from_yaml), ("the command line", options), overrides):
         for name, value in values.items():
             problem = _refuse_name(str(name), keys, where)
-            if problem is None and without_secrets(value) != value:
+            if problem is None and repr(without_secrets(value)) != repr(value):  # NaN is not equal to itself
                 problem = "holds a secret, which does not belong in files or commands. Set it in the environment"
             if problem is None:
                 try:

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import logging
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -38,6 +39,10 @@ REFUSALS = {
 }
 
 
+# Of a text from elsewhere what would act on a terminal, or turn its lines around. Our colours are left.
+CONTROLS = re.compile(r"\x1b(?!\[[\d;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
 class TerminalHandler(logging.Handler):
     """Messages go to standard output as they are, warnings and errors to standard error."""
 
@@ -47,7 +52,12 @@ class TerminalHandler(logging.Handler):
         # Looked up now: tests and progress bars replace the streams.
         stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
         with tqdm.external_write_mode(file=stream):  # a message of any thread goes above the progress bars
-            print(without_secrets(self.format(record)), file=stream, flush=True)
+            print(_for_terminal(self.format(record)), file=stream, flush=True)
+
+
+def _for_terminal(text: str) -> str:
+    """A text without secrets, with control characters as they are written in Python."""
+    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), without_secrets(text))
 
 
 def set_up_logging() -> None:
@@ -91,7 +101,7 @@ def run_recipe(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        sys.exit(f"{name}: {without_secrets(str(error))}")
+        sys.exit(f"{name}: {_for_terminal(str(error))}")
     except KeyboardInterrupt:
         print(f"{name}: interrupted. {RESUME}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
@@ -103,7 +113,7 @@ def run_recipe(main: Callable[[], None]) -> None:
     except Exception as error:
         if (problem := _refused_by_system(error)) is None:
             raise
-        sys.exit(f"{name}: {problem}")
+        sys.exit(f"{name}: {_for_terminal(problem)}")
 
 
 def _terminate(*_) -> None:

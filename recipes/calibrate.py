@@ -72,11 +72,14 @@ def main():
             training = load_features(adapter)
             regression = style_regression(training) if training is not None else None
         fitted_on = file_fingerprint(config.predictions)
+        before = judge_file.calibration
         judge_file.calibration = fit_calibrations(predictions, fitted_on, features, regression)
         judge_file.save(adapter)
 
     stored = ", ".join(judge_file.calibration)
     logger.info("%s has %s", adapter / JUDGE_FILE, f"a calibration for {stored}" if stored else "no calibration")
+    if removed := [name for name in before if name not in judge_file.calibration]:
+        logger.warning("What it had for %s before is removed", ", ".join(removed))
     tta = ("--tta", "swap") if "mean" in judge_file.calibration else ()
     suggest_next("predict", "--adapter", adapter, "--test_file", "test.csv", "--output_file", "submission.csv", *tta)
 

@@ -59,6 +59,12 @@ def test_all_problems_at_once(tmp_path):
     assert "sources: missing. Files." in message
 
 
+def test_a_number_that_is_none_is_no_secret(tmp_path):
+    (tmp_path / "nan.yaml").write_text("learning_rate: .nan\n")
+    with pytest.raises(ValueError, match="learning_rate: input should be a finite number"):
+        parse_config(TrainingConfig, argv=[str(tmp_path / "nan.yaml")])
+
+
 def test_secrets_are_refused_and_not_repeated():
     with pytest.raises(ValueError, match="Set HF_TOKEN instead") as caught:
         parse_config(TrainingConfig, argv=["--hub_token", "hf_secret"])

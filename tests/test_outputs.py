@@ -16,7 +16,7 @@ from lmsys_trl.artifacts import provenance, write_json
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.errors import UserError
 from lmsys_trl.outputs import check_shards, claim, refuse_foreign, refuse_inputs
-from lmsys_trl.terminal import run_recipe
+from lmsys_trl.terminal import logger, run_recipe, set_up_logging
 
 HOLD = """
 import sys, time
@@ -217,3 +217,15 @@ def test_the_launcher_passes_sigterm_on_and_waits(tmp_path):
     _, output = process.communicate(timeout=30)
     assert "recipe.py: stopped by SIGTERM" in output and "Traceback" not in output
     assert process.returncode == 1  # accelerate's own
+
+
+def test_no_text_acts_on_a_terminal(capsys):
+    set_up_logging()
+    logger.info("a\x1b[2Jb\tc\n\x07\x9b31m\u202ed, \x1b[1mbold\x1b[0m, 你好 🙂")
+    assert capsys.readouterr().out == "a\\x1b[2Jb\tc\n\\x07\\x9b31m\\u202ed, \x1b[1mbold\x1b[0m, 你好 🙂\n"
+
+    def fail():
+        raise UserError("a\x1b]0;b")
+
+    with pytest.raises(SystemExit, match=r": a\\x1b\]0;b$"):
+        run_recipe(fail)

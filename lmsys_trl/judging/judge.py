@@ -192,8 +192,9 @@ class Judge:
             "max_length": chosen.max_length,
             "examples": chosen.examples,
         }
+        read = {name: getattr(self.settings, name) for name in ("prompt_version", "letters", "tokenizer")}
         data = {"data": data_fingerprint(battles)} if isinstance(battles, Dataset) and chosen.folder else {}
-        shards = Shards(chosen.folder, {**record, **data}, chosen.processes)
+        shards = Shards(chosen.folder, {**record, **read, **data}, chosen.processes)
         with self._active():
             return self._predict(battles, record, shards, chosen)
 

@@ -17,7 +17,8 @@ def log_merged_losses(
     adapters: list[str], merged: Path, battles: list[dict], model_name_or_path: str | None = None
 ) -> None:
     """
-    Log the log loss of each adapter, of the mean of their predictions, and of what they were merged into.
+    Log the log loss of each adapter, of the mean of their predictions, and of what they were merged into, none of them
+    calibrated: what they were merged into is not.
 
     Args:
         adapters (`list[str]`): Their names, as for [`resolve_adapter`].
@@ -42,4 +43,4 @@ def log_merged_losses(
 
 
 def _predict(judge: Judge, battles: list[dict]) -> np.ndarray:
-    return probabilities_of(judge.predict_dataset(battles, progress=True), "ab")
+    return probabilities_of(judge.predict_dataset(battles, calibrated=False, progress=True), "ab")

@@ -19,6 +19,7 @@ NAMES = {
     "adapter_config": "adapter configuration",
     "base": "base model",
     "data": "file of battles",
+    "tokenizer": "tokenizer or chat template",
 }
 
 

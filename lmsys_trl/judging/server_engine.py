@@ -11,6 +11,7 @@ from ..errors import UserError
 from .loading import JudgeParts
 
 CONCURRENCY, ATTEMPTS = 32, 5  # requests at a time, and tries of each
+MAX_LOG = 1e-3  # of a log probability: 0, and what rounding adds
 
 
 class ServerEngine:
@@ -30,7 +31,11 @@ class ServerEngine:
         self.name = f"server {model}"
         self._url, self._model = f"{base_url.rstrip('/')}/completions", model
         self._letters = [(letter["id"], letter["letter"]) for letter in parts.settings.letters.values()]
-        key = os.environ.get("OPENAI_API_KEY")
+        key = os.environ.get("OPENAI_API_KEY", "")
+        if not (key.isascii() and key.isprintable()):
+            raise UserError(
+                "OPENAI_API_KEY: holds characters that no key has, such as the end of a line. Set it again"
+            )
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx2.Client(headers=headers, timeout=600)
 
@@ -61,6 +66,11 @@ class ServerEngine:
                     f"base_url: {self._url} returns the log probabilities of {len(known)} tokens, and {letter!r} is "
                     "not among them. Use a server with logprob_token_ids, such as vLLM's"
                 )
+            if not isinstance(value, int | float) or not value <= MAX_LOG:  # nor NaN
+                raise UserError(
+                    f"base_url: {self._url} returns {str(value)[:60]!r} for {letter!r}, which is no log probability: "
+                    "a number of at most 0"
+                )
             yield float(value)
 
     def _post(self, body: dict) -> dict:
@@ -69,12 +79,20 @@ class ServerEngine:
                 time.sleep(2 ** (attempt - 1))
             try:
                 response = self._client.post(self._url, json=body)
+            except httpx2.InvalidURL as error:
+                raise UserError(f"base_url: {self._url} is no address: {error}") from error
             except httpx2.HTTPError as error:
                 problem = f"{type(error).__name__}: {error}"
                 continue
             if response.status_code == 200:
-                return response.json()
+                return self._parse(response)
             problem = f"status {response.status_code}: {response.text[:300]}"
             if response.status_code < 500 and response.status_code != 429:
                 break
         raise UserError(f"base_url: {self._url} does not answer: {problem}")
+
+    def _parse(self, response: httpx2.Response) -> dict:
+        try:
+            return response.json()
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"base_url: {self._url} returns no JSON: {response.text[:200]!r}") from error

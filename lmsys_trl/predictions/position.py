@@ -23,7 +23,7 @@ def fit_position(predictions: pd.DataFrame) -> dict | None:
     Returns:
         `dict`, *optional*: `temperature` (1) and `biases`, as for [`apply_calibration`]; `num_battles`; and
         `preference_before`, by how much more likely to win the first answer was. None if that is within its standard
-        error over groups, or if there are no battles in both orders.
+        error over groups, or if there are not two groups of battles in both orders.
     """
     tables = {order: table.set_index("id", drop=False) for order, table in predictions.groupby("order")}
     if not {"ab", "ba"} <= tables.keys():
@@ -37,6 +37,9 @@ def fit_position(predictions: pd.DataFrame) -> dict | None:
 
     before = preferences(0.0)
     _, groups = votes_and_groups(given)
+    if len(set(groups)) < 2:
+        logger.info("position: not fitted, since one group of battles does not say how sure it would be")
+        return None
     message = (
         "position: the answer that stands first is more likely to win by %+.3f, on average over %d battles in both"
     )

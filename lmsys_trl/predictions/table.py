@@ -79,6 +79,9 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
     if missing:
         raise UserError(f"predictions {path}: no columns {', '.join(missing)}. Make it with lmsys-trl predict")
     problems = table_problems(table) if len(table) else ["there are none in it"]
+    judge = table.attrs.get("judge")
+    if judge is not None and not (isinstance(judge, dict) and "calibrated" in judge):
+        problems.append("what it says of its judge is damaged. Make it with lmsys-trl predict")
     raise_problems([f"predictions {path}: {problem}" for problem in problems])
     return table
 
@@ -105,6 +108,8 @@ def table_problems(table: pd.DataFrame) -> list[str]:
         "rows without an id": table["id"].isna(),
         f"rows whose order is not one of {', '.join(ORDERS)}": ~table["order"].isin(ORDERS),
         "rows with the id and order of another one": table.duplicated(["id", "order"]),
+        "rows in the order ba whose battle has none in the order ab": (table["order"] == "ba")
+        & ~table["id"].isin(table["id"][table["order"] == "ab"]),
         "rows are not probabilities: finite, not negative, with the sum 1": ~is_distribution(p),
         f"rows whose winner is not one of {', '.join(WINNERS)}": winner.notna() & ~winner.isin(WINNERS),
         "rows whose vote is not fractions: finite, not negative, with the sum 1": shares.notna().any(axis=1)

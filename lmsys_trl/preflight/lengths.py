@@ -11,6 +11,8 @@ from ..errors import UserError, collect_problems, raise_problems
 from ..options import JudgeConfig
 from ..training.run import select_training_data
 
+MAX_STATED = 10_000_000  # battles
+
 
 @dataclass(frozen=True)
 class Lengths:
@@ -40,9 +42,11 @@ def stated_lengths(
         swapped (`bool`): Whether both orders of the answers are trained on.
 
     Raises:
-        UserError: If the mean is above the maximum.
+        UserError: If the mean is above the maximum, or there are too many for this machine's memory.
     """
     num_examples = num_battles * (2 if swapped else 1)
+    if num_battles > MAX_STATED:
+        raise UserError(f"num_battles: {num_battles:,}, and {MAX_STATED:,} are the most. Hours grow in proportion")
     if mean_length is not None and mean_length > max_length:
         raise UserError(f"mean_length: {mean_length} tokens, but max_length is {max_length}. Lower it")
     mean = max_length if mean_length is None else mean_length

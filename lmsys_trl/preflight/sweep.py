@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
+from math import prod
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from ..help import format_value
 from ..yaml_file import read_yaml
 
 RECIPE = "recipe.yaml"  # in the folder of a run: all that sft is given
+MAX_RUNS = 1000
 MAX_NAME = 200  # bytes; file systems take 255, and a lock's name is longer
 # Why a key has the same value in all runs.
 NOT_SWEPT = {
@@ -96,6 +98,9 @@ def _read_grid(path: Path, ours: set[str], argv: list[str]) -> dict[str, list]:
             problems.append(f"{key}: is in {path} and on the command line. Give it once")
         elif any(value in values[:place] for place, value in enumerate(values)):
             problems.append(f"{key}: a value is listed twice in {path}")
+    num_runs = 1 if problems else prod(map(len, grid.values()))
+    if num_runs > MAX_RUNS:
+        problems.append(f"sweep: {path} makes {num_runs:,} runs, and {MAX_RUNS:,} are the most. Sweep fewer values")
     raise_problems(problems)
     return grid
 

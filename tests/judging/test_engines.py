@@ -156,7 +156,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(404, {"error": f"no model {body['model']}"})
         with server.judge._turn:
             examples = [np.array(body["prompt"])]
-            values = server.judge.letter_logits(examples, PredictionOptions(), lambda done: None)[0].tolist()
+            logits = server.judge.letter_logits(examples, PredictionOptions(), lambda done: None)
+        values = logits[0].log_softmax(-1).tolist()
         if server.knows_tokens:
             top = {f"token_id:{token}": value for token, value in zip(body["logprob_token_ids"], values, strict=True)}
         else:
@@ -201,6 +202,47 @@ def test_a_server_without_the_letters_is_refused(project, judge, monkeypatch):
     server.server_close()
     with pytest.raises(UserError, match="does not answer: ConnectError"):
         on_engine(project, served_model="judge", **options).predict("Why?", "So.", "No.")
+
+
+class Odd(BaseHTTPRequestHandler):
+    """Answers with the server's bytes, whatever is asked."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.server.content)))
+        self.end_headers()
+        self.wfile.write(self.server.content)
+
+    def log_message(self, *words):
+        pass
+
+
+def test_what_no_server_should_return_is_refused(project, judge):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    odd = on_engine(project, engine="server", engine_python=None, base_url=url, served_model="judge")
+    for content in (b"", b"<html>", b"\xff", b"[" * 10**5):
+        server.content = content
+        with pytest.raises(UserError, match="returns no JSON"):
+            odd.predict("Why?", "So.", "No.")
+    for value in ("0.33", '"-1"', "true", "[-1]", "NaN", "Infinity", "1" * 400):
+        known = ",".join(f'"token_id:{token}": {value}' for token in judge.settings.token_ids)
+        server.content = b'{"choices": [{"logprobs": {"top_logprobs": [{' + known.encode() + b"}]}}]}"
+        with pytest.raises(UserError, match="for 'A', which is no log probability"):
+            odd.predict("Why?", "So.", "No.")
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_address_and_a_key_that_are_none(project, monkeypatch):
+    options = {"engine": "server", "engine_python": None, "base_url": "http://[::1", "served_model": "judge"}
+    with pytest.raises(UserError, match="is no address: Invalid port"):
+        on_engine(project, **options).predict("Why?", "So.", "No.")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1\n")
+    with pytest.raises(UserError, match="OPENAI_API_KEY: holds characters that no key has"):
+        on_engine(project, **options)
 
 
 def test_options_of_engines():

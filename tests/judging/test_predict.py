@@ -1,5 +1,7 @@
 """Prediction with any batches, processes and kills; second orders; progress; calibration."""
 
+import copy
+import dataclasses
 import json
 import os
 import shutil
@@ -132,6 +134,11 @@ def test_shards_of_other_data_are_refused_and_complete_ones_are_not_computed_aga
     assert np.allclose(as_given[[0, 1, 4, 5]], probabilities_of(first, "ab")[[0, 1, 4, 5]])
     with pytest.raises(ValueError, match="battles: another"):
         judge.predict_dataset(as_dataset(battles[:5]), progress=False, folder=tmp_path / "p")
+    other = copy.copy(judge)  # as if it had been imported again, with another prompt and other letters
+    letters = {**judge.settings.letters, "tie": {"letter": "D", "id": judge.tokenizer.convert_tokens_to_ids("D")}}
+    other.settings = dataclasses.replace(judge.settings, prompt_version="lmsys-38th-v1", letters=letters)
+    with pytest.raises(ValueError, match="(?s)prompt_version: lmsys-trl-v1 then, lmsys-38th-v1 now.*letters: .*'D'"):
+        other.predict_dataset(data, progress=False, folder=tmp_path / "p")
     with pytest.raises(ValueError, match="folder: shards are saved for a Dataset only"):
         judge.predict_dataset(battles[:5], progress=False, folder=tmp_path / "p")
     shards = Shards(tmp_path / "q", {"adapter": "x"})
@@ -267,6 +274,7 @@ def test_calibrate_and_predict(project, battles, both):
     save_predictions(table(true[:, 0], labels=draw(true[:, 0])), project / "good.parquet")
     output = recipe("calibrate.py", *arguments[:3], "good.parquet", cwd=project)
     assert "not stored, since the gain is within its standard error" in output
+    assert "What it had for ab, mean before is removed" in output
     assert json.loads((folder / "judge.json").read_text())["calibration"] == {}
     all_ties = table(true[:20, 0], labels=np.full(20, 2))
     save_predictions(all_ties, project / "ties.parquet")

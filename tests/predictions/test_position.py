@@ -50,6 +50,7 @@ def test_nothing_to_correct():
     assert fit_position(table(fair)) is None
     saturated = np.eye(3)[np.arange(300) % 3]
     assert fit_position(in_both_orders(saturated, 0.0)) is None
+    assert fit_position(in_both_orders(fair[:2], 0.7)) is None  # one group has no standard error
 
 
 def test_a_judge_that_reads_the_position_alone():

@@ -41,6 +41,22 @@ def test_all_files_that_cannot_be_read_are_reported(tmp_path):
     assert "bad.parquet: not a predictions file" in message and "less.parquet: no columns num_tokens" in message
 
 
+def test_both_orders_of_a_battle_or_the_order_given(tmp_path):
+    both = pd.concat([table(simulated(3, 1)[:, 0], order=order) for order in ("ab", "ba")], ignore_index=True)
+    both.drop(index=1).to_parquet(tmp_path / "less.parquet")
+    with pytest.raises(ValueError, match="less.parquet: 1 rows in the order ba whose battle has none.*with id b1"):
+        load_predictions(tmp_path / "less.parquet")
+
+
+@pytest.mark.parametrize("judge", ["mine", ["mine"], {"adapter": "mine"}])
+def test_what_a_file_says_of_its_judge(tmp_path, judge):
+    rows = table(simulated(3, 1)[:, 0])
+    rows.attrs["judge"] = judge
+    rows.to_parquet(tmp_path / "odd.parquet")
+    with pytest.raises(ValueError, match="odd.parquet: what it says of its judge is damaged"):
+        load_predictions(tmp_path / "odd.parquet")
+
+
 def test_names_of_output_files(tmp_path):
     assert check_output_file(Path("out.csv")) == check_output_file(Path("new/out.parquet")) == []
     (problem,) = check_output_file(Path("out.txt"))

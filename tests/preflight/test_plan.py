@@ -286,6 +286,11 @@ def test_the_smallest_change_is_enough_when_it_is_made(name, gpu, options):
     assert after.trains and after.change is None
 
 
+def test_more_battles_than_memory_has_room_for_are_refused():
+    with pytest.raises(ValueError, match="num_battles: 10,000,001, and 10,000,000 are the most"):
+        stated_lengths(10_000_001, None, 100, 100)
+
+
 def test_what_is_too_large_is_split_over_devices_or_said_to_be(gemma):
     huge = Case(replace(gemma, layers=gemma.layers * 8), QLORA, Batch(1, 1000))
     assert smallest_change(huge, 1, 24 * GIB).endswith(

@@ -199,6 +199,14 @@ def test_values_that_would_share_a_folder_are_refused(tmp_path):
         read_runs(SWEEP["CONFIGS"], argv, tmp_path / "grid.yaml", SWEEP["SweepConfig"])
 
 
+def test_a_grid_of_too_many_runs_is_refused_at_once(tmp_path):
+    keys = ("lora_r", "lora_alpha", "warmup_steps", "max_steps", "seed")
+    (tmp_path / "grid.yaml").write_text("".join(f"{key}: {list(range(1, 100))}\n" for key in keys))
+    argv = ["--sweep", "grid.yaml", "--output_dir", "sweep", "--model_name_or_path", "base", "--dataset_name", "data"]
+    with pytest.raises(ValueError, match="makes 9,509,900,499 runs, and 1,000 are the most"):
+        read_runs(SWEEP["CONFIGS"], argv, tmp_path / "grid.yaml", SWEEP["SweepConfig"])
+
+
 def test_runs_are_compared_on_the_same_battles():
     predictions = simulated(60, 3)
     labels = draw(predictions[:, 2])
