@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifacts import file_fingerprint
+from ..battle import replace_surrogates
 from ..errors import NUM_SHOWN, UserError
 from .columns import TURN_COLUMNS, BlankVote, DroppedRow, Reading, RowError
 from .downloads import download
@@ -183,7 +184,7 @@ def _open(file: DataFile, source: Source, lenient: bool) -> tuple[Format, Readin
         raise UserError([f"{file.path}: {problem}" for problem in getattr(error, "problems", [str(error)])]) from error
     used = {*fmt.used(), *(source.keep or ())}
     ours = OWN_COLUMNS if set(OWN_COLUMNS) <= set(columns) else ()
-    reading.unused = [name for name in columns if name not in used and name not in ours]
+    reading.unused = [replace_surrogates(name)[0] for name in columns if name not in used and name not in ours]
     return fmt, reading, chain(first, rows)
 
 

@@ -253,6 +253,22 @@ def test_mappings_that_do_not_fit(tmp_path, columns, message):
         read(path, columns=MAPPING, votes=MEANINGS, keep=["nothing"])
 
 
+@pytest.mark.parametrize(
+    ("columns", "votes"),
+    [
+        (["prompt=q", "vote=x,y"], ["a=b=tie", "l=0.5,0.5,0"]),
+        (["prompt=q", "vote=[x,y]"], ["a=b=tie", "l=[0.5, 0.5, 0]"]),
+        (['{"prompt": "q", "vote": ["x", "y"]}'], ['{"a=b": "tie", "l": [0.5, 0.5, 0]}']),
+    ],
+)
+def test_mappings_on_a_command_line(columns, votes):
+    source = Source("votes.csv", columns=columns, votes=votes)
+    assert source.columns == {"prompt": "q", "vote": ["x", "y"]}
+    assert source.votes == {"a=b": "tie", "l": [0.5, 0.5, 0]}
+    with pytest.raises(ValueError, match="not JSON"):
+        Source("votes.csv", columns=['{"prompt": "q"'])
+
+
 @pytest.mark.parametrize("votes", [{"left": "A"}, {"left": [0.5, 0.6, 0]}, {"left": [1, 0]}, {"left": None}])
 def test_meanings_that_make_no_sense(votes):
     with pytest.raises(ValueError, match="left: expected"):
