@@ -253,6 +253,41 @@ def test_mappings_that_do_not_fit(tmp_path, columns, message):
         read(path, columns=MAPPING, votes=MEANINGS, keep=["nothing"])
 
 
+NESTED = {"task": {"q": "p"}, "outputs": [{"text": "a"}, {"text": "b"}], "vote": {"won": "left"}}
+NESTED_MAPPING = {
+    "prompt": "task.q", "response_a": "outputs.0.text", "response_b": "outputs.1.text", "vote": "vote.won",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "path", "message"),
+    [
+        ("response_a", "outputs.0.txt", r"outputs.0.txt leads to nothing in the first 2 rows: outputs.0 has text"),
+        ("response_b", "outputs.2.text", "outputs has 2 entries, numbered from 0. Say where response_b is"),
+        ("prompt", "task.*.q", "Only a vote may be in several entries"),
+        ("prompt", "task.q.text", "task.q has no names"),
+        ("vote", "vote.winner", "vote has won. Say where vote is"),
+        ("annotator", "vote.by", "vote has won. Say where annotator is"),
+    ],
+)
+def test_paths_that_lead_to_nothing_are_refused(tmp_path, field, path, message):
+    file = write(tmp_path / "votes.jsonl", [NESTED, NESTED | {"vote": None}])
+    with pytest.raises(ValueError, match=message):
+        read(file, columns=NESTED_MAPPING | {field: path}, votes=MEANINGS)
+    battles, _ = read(file, columns=NESTED_MAPPING, votes=MEANINGS, blank_winner="tie")
+    assert [battle["vote"] for battle in battles] == [A, TIE]
+
+
+@pytest.mark.parametrize("blank_winner", ["tie", "drop", None])
+def test_a_file_in_which_all_votes_are_blank_has_no_votes(tmp_path, blank_winner):
+    rows = [NESTED | {"vote": {"won": won}} for won in (None, "")]
+    path = write(tmp_path / "votes.jsonl", rows)
+    with pytest.raises(ValueError, match="all 2 votes are blank: vote.won holds none. Say where vote is with columns"):
+        read(path, columns=NESTED_MAPPING, votes=MEANINGS, blank_winner=blank_winner)
+    battles, _ = read_battles(Source(str(path), columns=NESTED_MAPPING, votes=MEANINGS), lenient=True)
+    assert [battle["vote"] for battle in battles] == [None, None]
+
+
 @pytest.mark.parametrize(
     ("columns", "votes"),
     [
