@@ -278,6 +278,14 @@ def test_paths_that_lead_to_nothing_are_refused(tmp_path, field, path, message):
     assert [battle["vote"] for battle in battles] == [A, TIE]
 
 
+def test_fractions_may_be_what_spreadsheets_write_for_true(tmp_path):
+    row = {"prompt": "p", "response_a": "a", "response_b": "b"}
+    for votes in (("TRUE", "FALSE", "False"), (True, False, False), ("1", "0", "0")):
+        path = write(tmp_path / "votes.jsonl", [row | dict(zip(("vote_a", "vote_b", "vote_tie"), votes, strict=True))])
+        battles, _ = read(path, columns={"vote_a": "vote_a", "vote_b": "vote_b", "vote_tie": "vote_tie"})
+        assert [battle["vote"] for battle in battles] == [A]
+
+
 @pytest.mark.parametrize("blank_winner", ["tie", "drop", None])
 def test_a_file_in_which_all_votes_are_blank_has_no_votes(tmp_path, blank_winner):
     rows = [NESTED | {"vote": {"won": won}} for won in (None, "")]
