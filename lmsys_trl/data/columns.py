@@ -117,6 +117,22 @@ def cells_at(row: dict, path: str) -> list:
     return [cell for entry in entries for cell in (cells_at({"": entry}, after) if after else [entry])]
 
 
+def where_it_ends(row: dict, path: str) -> str | None:
+    """Where a path ends before it is followed to its end in a row, in words, or None if the row has all of it."""
+    if path in row:
+        return None
+    walked, *steps = path.split(".")
+    value = parsed(row.get(walked))
+    for step in steps:
+        inner = value.get(step, value) if isinstance(value, dict) else _step(value, step)
+        if inner is value or (inner is None and not isinstance(value, dict)):
+            names = ", ".join(list(map(str, value))[:10]) if isinstance(value, dict) else "no names"
+            held = f"{len(value)} entries, numbered from 0" if isinstance(value, list) else names
+            return f"{walked} has {held}"
+        walked, value = f"{walked}.{step}", parsed(inner)
+    return None
+
+
 def _step(value, step: str):
     value = parsed(value)
     if isinstance(value, dict):

@@ -1,5 +1,6 @@
 """Files of rows, compressed or not -> rows as dictionaries. Nothing here knows what a battle is."""
 
+import codecs
 import csv
 import gzip
 import io
@@ -83,7 +84,10 @@ def find_files(path: Path, pattern: str | None = None) -> list[DataFile]:
     matching = [file for file, name in readable if pattern is None or fnmatch(name, pattern)]
     first_names = ", ".join(name for _, name in readable[:10])
     if not matching:
-        problem = f"no file is named {pattern}" if pattern else f"no file ends in {', '.join(SUFFIXES)}"
+        endings = ", ".join(SUFFIXES)
+        problem = f"no file is named {pattern}" if pattern else f"no file ends in {endings}"
+        if path.is_file() and files[0].member is None:
+            problem = f"does not end in {endings}. Rename a table of text to .csv; save a spreadsheet as CSV UTF-8"
         raise UserError(f"{path}: {problem}" + (f". There are: {first_names}" if first_names else ""))
     if len(matching) > 1 and pattern is None:
         raise UserError(f"{path}: holds {len(matching)} files. Choose with file, a name or a pattern: {first_names}")
@@ -125,7 +129,8 @@ def read_rows(file: DataFile, max_size_gb: float, max_nesting: int) -> Iterator[
 
     Yields:
         First the names of the columns, then for each row a tuple: a `dict`, and what is wrong with the row, or None.
-        CSV cells are text, other files give what they hold. Bytes that are not UTF-8 become lone surrogates.
+        CSV cells are text, other files give what they hold. Text is UTF-8, or UTF-16 with its mark. Other bytes
+        become lone surrogates.
 
     Raises:
         UserError: Whatever a reader raises at unexpected bytes.
@@ -133,6 +138,11 @@ def read_rows(file: DataFile, max_size_gb: float, max_nesting: int) -> Iterator[
     number = -1  # the first item holds the names of the columns
     try:
         for number, item in enumerate(_read(file, max_size_gb)):
+            if not number and any(replace_surrogates(name)[1] for name in item):
+                raise UserError(
+                    "the names of its columns are not UTF-8, so its texts are not either. Save it as UTF-8, in a "
+                    "spreadsheet as CSV UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
+                )
             if number and _is_deeper(item[0], max_nesting):
                 # Without its content, which ends in errors wherever it is written.
                 item = {}, f"nested more than {max_nesting} levels, see max_nesting"
@@ -172,7 +182,7 @@ def _read(file: DataFile, max_size_gb: float) -> Iterator[Any]:
         if file.name.lower().endswith(".gz"):
             binary = cast(IO[bytes], stack.enter_context(gzip.open(binary)))
         if binary is not compressed:
-            binary = cast(IO[bytes], _Bounded(binary, int(max_size_gb * 10**9)))
+            binary = io.BufferedReader(cast(Any, _Bounded(binary, int(max_size_gb * 10**9))))
         bar = stack.enter_context(tqdm(total=size, unit="B", unit_scale=True, desc=file.name, disable=None))
         for number, row in enumerate(readers[file.suffix](binary)):
             yield row
@@ -190,8 +200,17 @@ def _is_deeper(row: dict, max_nesting: int) -> bool:
     return True
 
 
+def _encoding(start: bytes) -> str:
+    """The encoding that the mark at the start of a text says; UTF-8 without one."""
+    return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def _lines(binary: IO[bytes], newline: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(binary, _encoding(cast(Any, binary).peek(2)), "surrogateescape", newline=newline)
+
+
 def _read_csv(binary: IO[bytes]) -> Iterator[Any]:
-    text = io.TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline="")
+    text = _lines(binary, newline="")
     header = text.readline()
     if "\0" in header:
         raise UserError("is not in UTF-8, but perhaps in UTF-16. Save it as UTF-8")
@@ -211,7 +230,7 @@ def _read_csv(binary: IO[bytes]) -> Iterator[Any]:
 
 def _read_jsonl(binary: IO[bytes]) -> Iterator[Any]:
     columns = None
-    text = io.TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline="\n")  # closes the file when it is gone
+    text = _lines(binary, newline="\n")  # closes the file when it is gone
     for number, line in enumerate(text, start=1):
         if not line.strip():
             continue
@@ -234,13 +253,13 @@ def _read_jsonl(binary: IO[bytes]) -> Iterator[Any]:
 def _read_json(binary: IO[bytes]) -> Iterator[Any]:
     content = binary.read()
     try:
-        rows = json.loads(content.decode("utf-8-sig", "surrogateescape"))
+        rows = json.loads(content.decode(_encoding(content), "surrogateescape"))
     except RecursionError as error:
         raise UserError("nested too deeply") from error
     except ValueError as error:
         if not str(error).startswith("Extra data"):
             raise
-        yield from _read_jsonl(io.BytesIO(content))  # lines of JSON under another name
+        yield from _read_jsonl(io.BufferedReader(io.BytesIO(content)))  # lines of JSON under another name
         return
     if isinstance(rows, dict):
         rows = _rows_of_columns(rows) or [rows]
@@ -262,8 +281,7 @@ def _rows_of_columns(table: dict) -> list[dict] | None:
 
 def _read_parquet(binary: IO[bytes]) -> Iterator[Any]:
     # Parquet is read from its end: a compressed file must be decompressed first.
-    seekable = isinstance(binary, io.BufferedReader)
-    file = pq.ParquetFile(binary if seekable else io.BytesIO(binary.read()))
+    file = pq.ParquetFile(binary if binary.seekable() else io.BytesIO(binary.read()))
     yield file.schema_arrow.names
     # Some writers do not say that bytes are text.
     binary_types = (pa.binary(), pa.large_binary(), pa.binary_view())

@@ -29,6 +29,8 @@ class Ledger:
             reasons = Counter(entry["reason"] for entry in self.removed if entry["source"] == source)
             for reason, count in reasons.most_common(NUM_SHOWN):
                 lines.append(f"{source}: {count} of {num_rows} rows removed: {reason}")
+            for change, count in self.changes[source].most_common(NUM_SHOWN):
+                lines.append(f"{source}: {change} ({count:,})")
             if self.unused.get(source):
                 lines.append(f"{source}: columns that are not read: {', '.join(self.unused[source])}")
             if self.never_met.get(source):

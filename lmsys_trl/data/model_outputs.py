@@ -15,13 +15,12 @@ from .messages import Turns, split_roles
 from .rows import digest
 from .source import Source
 from .splits import sample_by_hash
-from .texts import lists_of_turns, read_messages, read_turns
+from .texts import NOT_UTF8, lists_of_turns, read_messages, read_turns
 
 IDS = ("id", "question_id", "uid", "prompt_id", "instruction_id")
 ANSWERS = ("output", "response", "answer", "completion", "model_output")
 CONVERSATIONS = ("messages", "conversation", "conversations")
 MODELS = ("generator", "model", "model_name", "model_id")
-NOT_UTF8 = "bytes that are not UTF-8, or lone surrogates, replaced by U+FFFD"
 NUM_ROWS_SEEN = 100  # that decide how texts are written
 
 

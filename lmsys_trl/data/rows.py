@@ -12,6 +12,8 @@ from .source import LABELS, Paths
 from .texts import clean, read_messages, read_turns
 from .votes import read_fractions, read_winner
 
+BLANK_TIE = "blank votes, read as tie"
+
 
 class Ballot(NamedTuple):
     """One of the votes of a row."""
@@ -184,7 +186,7 @@ def _read_vote(
             return None
         if blank_winner != "tie":
             raise BlankVote(f"column {', '.join(names) or ballot.path}: no vote")
-        reading.changes["blank votes, read as tie"] += 1
+        reading.changes[BLANK_TIE] += 1
         return vote_for("tie")
     try:
         if names:

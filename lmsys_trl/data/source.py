@@ -1,5 +1,6 @@
 """A source of votes, as a YAML or a command line names it. Imports nothing heavy, so that `--help` is fast."""
 
+import json
 import os
 import re
 from collections.abc import Iterable
@@ -47,13 +48,18 @@ def vote_problem(names: Iterable[str]) -> str | None:
 
 
 def _pairs(value, separate) -> dict:
-    """The pairs of a YAML's mapping, or of words such as `vote=winner` on a command line."""
+    """The pairs of a YAML's mapping, or of words such as `vote=winner` on a command line, or of its JSON."""
+    words = [value] if isinstance(value, str) else value
+    if isinstance(words, list) and len(words) == 1 and str(words[0]).lstrip().startswith("{"):
+        try:
+            value = json.loads(words[0])
+        except ValueError as error:
+            raise UserError(f"not JSON: {error}") from error
     if isinstance(value, dict):
         return value
-    words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) and "=" in word for word in words):
-        raise UserError("input should be pairs such as key=value")
-    return {key: value.split(",") if "," in value else value for key, _, value in map(separate, words)}
+        raise UserError("input should be pairs such as key=value, or one JSON object")
+    return {key: value.strip("[]").split(",") if "," in value else value for key, _, value in map(separate, words)}
 
 
 def _parse_columns(value):
@@ -65,7 +71,7 @@ def _parse_columns(value):
         if not isinstance(where, (str, list)) or not where or not all(isinstance(path, str) for path in where):
             raise UserError(f"{name}: expected the name of a column, or a list of names")
         if isinstance(where, list) and name not in ("prompt", "vote", "id"):
-            raise UserError(f"{name}: takes one column")
+            raise UserError(f"{name}: takes one column. A name with a comma in it goes into a YAML or into JSON")
         if isinstance(where, list) and len(set(where)) < len(where):
             raise UserError(f"{name}: names a column twice")
     return columns

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ..artifacts import file_fingerprint
+from ..battle import replace_surrogates
 from ..errors import NUM_SHOWN, UserError
-from .columns import TURN_COLUMNS, BlankVote, DroppedRow, Reading, RowError
+from .columns import TURN_COLUMNS, BlankVote, DroppedRow, Reading, RowError, where_it_ends
 from .downloads import download
 from .files import STANDARD_INPUT, DataFile, as_json, find_files, read_rows
 from .formats import OWN_COLUMNS, Format, as_tuple, find_format, mapped_format
 from .ledger import Ledger
-from .rows import ballots, kept_text, read_id, to_battle
-from .source import Source
+from .rows import BLANK_TIE, ballots, kept_text, read_id, to_battle
+from .source import ANSWERS, FIELDS, Source
 from .texts import lists_of_turns
 
 ANNOTATOR = "annotator"
@@ -111,11 +112,20 @@ def read_source(
     if source.votes and not lenient:
         ledger.never_met[source.name] = sorted(set(source.votes) - met - {"yes", "on", "no", "off", "true", "false"})
     num_rows = ledger.num_rows[source.name]
-    if blank_rows and source.blank_winner != "drop":
+    if num_rows and not lenient and num_rows in (len(blank_rows), ledger.changes[source.name][BLANK_TIE]):
+        column = fmt.paths.get("vote") or ", ".join(fmt.fractions)
         raise UserError(
-            f"{where}: {len(blank_rows)} of {num_rows} votes are blank, the first in {blank_rows[0]}. One "
-            "circulating copy of chatbot_arena_conversations has blanks for 'tie (bothbad)'. Say what they mean with "
-            "blank_winner: tie, or drop these rows with blank_winner: drop"
+            f"{where}: all {num_rows} votes are blank: {column} holds none. Say where vote is with columns"
+        )
+    if blank_rows and source.blank_winner != "drop":
+        arena = (
+            ". One circulating copy of chatbot_arena_conversations has blanks for 'tie (bothbad)'"
+            if fmt.paths.get("conversation_a") == "conversation_a"
+            else ""
+        )
+        raise UserError(
+            f"{where}: {len(blank_rows)} of {num_rows} votes are blank, the first in {blank_rows[0]}{arena}. Say "
+            "what they mean with blank_winner: tie, or drop these rows with blank_winner: drop"
         )
     num_errors = sum(map(len, errors.values()))
     if num_errors > max_broken_fraction * num_rows:
@@ -189,6 +199,7 @@ def _open(file: DataFile, source: Source, lenient: bool) -> tuple[Format, Readin
     reading = Reading(images=source.images, lenient=lenient)
     try:
         fmt = _format_of(source, columns, lenient)
+        _refuse_dead_ends(fmt, source, [row for row, problem in first if problem is None], lenient)
         texts = [str(fmt.paths.get(column)) for column in TURN_COLUMNS]
         if "response_a" in fmt.paths and fmt.expand is None:
             reading.as_lists = lists_of_turns([row for row, problem in first if problem is None], texts)
@@ -196,9 +207,26 @@ def _open(file: DataFile, source: Source, lenient: bool) -> tuple[Format, Readin
         raise UserError([f"{file.path}: {problem}" for problem in getattr(error, "problems", [str(error)])]) from error
     used = {*fmt.used(), *(source.keep or ())}
     ours = OWN_COLUMNS if set(OWN_COLUMNS) <= set(columns) else ()
-    reading.unused = [name for name in columns if name not in used and name not in ours]
+    reading.unused = [replace_surrogates(name)[0] for name in columns if name not in used and name not in ours]
     reading.known = used.union(columns, ours)
     return fmt, reading, chain(first, rows)
+
+
+def _refuse_dead_ends(fmt: Format, source: Source, rows: list[dict], lenient: bool) -> None:
+    """Refuse paths into nested values that none of the first rows has: their cells would be read as empty."""
+    needed = {"prompt", "id", *chain(*ANSWERS)} | (set() if lenient else set(source.columns or ()))
+    problems = []
+    for name in [name for name in FIELDS if name in needed and name in fmt.paths and rows and fmt.expand is None]:
+        for path in as_tuple(fmt.paths[name]):
+            nested = "." in path and not (name == "vote" and "*" in path)
+            ends = [where_it_ends(row, path) for row in rows] if nested else []
+            if ends and all(ends):
+                fix = (
+                    "Only a vote may be in several entries, *" if "*" in path else f"Say where {name} is with columns"
+                )
+                problems.append(f"{path} leads to nothing in the first {len(rows)} rows: {ends[0]}. {fix}")
+    if problems:
+        raise UserError(problems)
 
 
 def _format_of(source: Source, columns: list[str], lenient: bool) -> Format:

@@ -1,8 +1,6 @@
 """A file of votes with columns of its own -> the mapping that one would guess, to be looked at and pasted."""
 
-import re
 import shlex
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations, islice
@@ -14,22 +12,21 @@ from ..errors import UserError
 from .columns import TURN_COLUMNS, cell_if_any, is_blank, parsed, shorten
 from .downloads import download
 from .files import DataFile, find_files, read_rows
-from .formats import find_format
+from .formats import as_tuple, find_format
 from .ledger import Ledger
 from .messages import ROLES
-from .source import ANSWERS, DROP, FIELDS, Source, vote_key
+from .source import ANSWERS, FIELDS, Source
 from .sources import read_source
+from .vote_guess import ANNOTATOR_NAMES, find_vote, words_of
 
 NUM_ROWS = 1000  # rows that are looked at
-MAX_VALUES = 12  # of a vote, apart from the names of models
+MIN_PROMPT = 12  # characters on average, of a prompt whose column has another name
 # What the names of columns have in them, by field, the likeliest first.
 NAMES = {
     "prompt": ("prompt", "question", "instruction", "query", "context", "history", "conversation", "user", "input",
-               "task", "message"),
-    "vote": ("vote", "winner", "prefer", "verdict", "choice", "selected", "better", "best", "label", "judg", "rating",
-             "annotat", "result", "outcome", "pick"),
+               "task", "message", "messages"),
     "id": ("id", "uid", "uuid", "idx", "index", "key"),
-    "annotator": ("annotator", "judge", "rater", "worker", "labeler", "labeller", "user", "expert", "evaluator"),
+    "annotator": ANNOTATOR_NAMES,
     "group": ("group", "post_id", "question_id", "topic", "cluster"),
     "system": ("system",),
 }  # fmt: skip
@@ -41,10 +38,6 @@ MARKS = (
     ("baseline", "candidate"), ("control", "treatment"), ("old", "new"), ("ours", "theirs"),
 )  # fmt: skip
 DECIDED = ("chosen", "preferred", "better", "winner", "win", "good", "pos", "positive")
-FIRST = ("a", "1", "left", "first", "one", "x", "model_a", "response_a", "answer_a")
-SECOND = ("b", "2", "right", "second", "two", "y", "model_b", "response_b", "answer_b")
-TIES = ("tie", "c", "same", "equal", "both", "draw", "even", "neither", "none", "0", "1.5", "tie (bothbad)",
-        "both_bad", "bothbad")  # fmt: skip
 
 
 def read_some(file: DataFile, source: Source) -> list[dict]:
@@ -67,14 +60,16 @@ def suggest(rows: list[dict]) -> tuple[dict, dict, list[str]]:
     paths = list(dict.fromkeys(path for row in rows for path in _paths(row)))
     cells = {path: [_cell(row, path) for row in rows] for path in paths}
     texts = {path: sum(len(str(cell)) for cell in cells[path]) / max(len(rows), 1) for path in paths}
-    columns: dict[str, str] = {}
+    columns: dict = {}
     decided = False
+    # A number for each answer, such as its score, is no vote.
+    paired = {path for both in _pairs(paths, texts) for path in both}
     pair = max(_pairs(paths, texts), key=lambda pair: texts[pair[0]] + texts[pair[1]], default=None)
-    doubts = []
+    doubts = _wrapped_rows(rows)
     if pair is None:
         doubts.append("no two columns look like the two answers: name response_a and response_b")
     else:
-        decided = any(mark in _words(pair[0]) for mark in DECIDED)
+        decided = any(mark in words_of(pair[0]) for mark in DECIDED)
         are_conversations = any(_is_conversation(cell) for cell in cells[pair[0]])
         fields = ANSWERS[2] if decided else ANSWERS[1] if are_conversations else ANSWERS[0]
         columns |= dict(zip(fields, pair, strict=True))
@@ -85,23 +80,25 @@ def suggest(rows: list[dict]) -> tuple[dict, dict, list[str]]:
         columns |= dict(zip(("model_a", "model_b"), short[0], strict=True))
     votes: dict = {}
     if not decided:
-        vote, meanings = _find_vote(paths, cells, columns)
-        if vote is None:
-            doubts.append("no column looks like the vote: name vote, and say what its values mean")
-        else:
-            columns["vote"], votes = vote, meanings
-            unknown = [str(value) for value, meaning in meanings.items() if meaning == DROP]
-            if unknown:
-                doubts.append(f"votes: what {', '.join(unknown)} means is not known, so such rows are dropped")
-            if any(isinstance(value, int) for value in meanings):
-                doubts.append("votes: numbers mean different things in different files: compare with the rows below")
+        free = [path for path in paths if path not in columns.values()]
+        vote, votes, said = find_vote(free, cells, columns, _marks(pair) if pair else (), paired)
+        columns |= {field: _of_all_entries(where, rows) for field, where in vote.items()}
+        doubts += said
     needs_prompt = pair is None or "response_a" in columns
     for field in ("prompt", "id", "annotator", "group", "system"):
         if field == "prompt" and "conversation_a" in columns:
             continue
-        found = _by_name(field, [path for path in paths if path not in columns.values()], texts, cells)
+        taken = {path for where in columns.values() for path in as_tuple(where)}
+        free = [path for path in paths if path not in taken]
+        found = _by_name(field, free, texts, cells)
         if found is not None and field not in columns:
             columns[field] = found
+    if "prompt" not in columns and needs_prompt and pair is not None:
+        rest = [path for path in paths if path not in columns.values() and path not in paired]
+        longest = max(rest, key=texts.__getitem__, default=None)
+        if longest is not None and texts[longest] > MIN_PROMPT:
+            columns["prompt"] = longest
+            doubts.append(f"prompt: {longest} has the longest texts besides the answers")
     if "prompt" not in columns and needs_prompt:
         doubts.append("no column looks like the prompt: name prompt")
     return {name: columns[name] for name in FIELDS if name in columns}, votes, doubts
@@ -123,10 +120,11 @@ def describe(path: str) -> str:
     has_votes = True
     try:
         find_format(None, names, lenient=False)
+        next(read_source(source, Ledger(), lenient=True), None)
         comments = [f"{path} is read without a mapping."]
     except UserError:
         columns, votes, doubts = suggest(rows)
-        has_votes = bool({"vote", "chosen"} & set(columns))
+        has_votes = bool({"vote", "vote_a", "chosen"} & set(columns))
         source = replace(source, columns=columns, votes=votes or None)
         lines = [
             f"# A guess at {path}. Look at it, save it as own.yaml, and give it to all that read such files:",
@@ -171,6 +169,8 @@ def _paths(row: dict, before: str = "", depth: int = 0) -> Iterator[str]:
             path, inner = f"{path}.0", cell[0]
         if isinstance(inner, dict) and depth < 6 and not {"role", "from"} & set(inner):
             yield from _paths(inner, f"{path}.", depth + 1)
+        elif name == "choices" and isinstance(cell, list):  # Label Studio: the choice of one person
+            yield f"{path}.0"
         else:
             yield path
 
@@ -187,17 +187,11 @@ def _cell(row: dict, path: str):
     return None if is_blank(cell) else cell
 
 
-def _words(name: str) -> list[str]:
-    """The words of a column's name: `Answer-1Text` -> answer, 1, text."""
-    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name.rpartition(".")[2] if "." in name else name)
-    return re.findall(r"[a-z]+|\d+", spaced.lower())
-
-
 def _pairs(paths: list[str], texts: dict[str, float]) -> list[tuple[str, str]]:
     """Pairs of columns whose names differ by a mark, the first before the second."""
     pairs = []
     for one, other in combinations(paths, 2):
-        words, others = _words(one), _words(other)
+        words, others = words_of(one), words_of(other)
         if one.rpartition(".")[0] != other.rpartition(".")[0] or len(words) != len(others):
             continue
         different = [(word, word_b) for word, word_b in zip(words, others, strict=True) if word != word_b]
@@ -208,11 +202,32 @@ def _pairs(paths: list[str], texts: dict[str, float]) -> list[tuple[str, str]]:
     return [pair for pair in pairs if texts[pair[0]] and texts[pair[1]]]
 
 
+def _of_all_entries(where, rows: list[dict]):
+    """The path of a vote in the first entry of a list, as that in each entry if there are several."""
+    before, first, after = where.partition(".0.") if isinstance(where, str) else ("", "", "")
+    several = first and any(isinstance(cell := _cell(row, before), list) and len(cell) > 1 for row in rows)
+    return f"{before}.*.{after}" if several else where
+
+
+def _wrapped_rows(rows: list[dict]) -> list[str]:
+    """What to do with a file that is one object around the rows."""
+    objects = rows[0].items() if len(rows) == 1 else ()
+    lists = [name for name, cell in objects if isinstance(cell, list) and len(cell) > 1 and isinstance(cell[0], dict)]
+    lists = [name for name in lists if not {"role", "from"} & set(rows[0][name][0])]
+    return [f"the file is one object, read as one row: write the list in {lists[0]} to a file"] if lists else []
+
+
+def _marks(pair: tuple[str, str]) -> tuple[str, str]:
+    """The words that tell the columns of both answers apart."""
+    differ = [both for both in zip(words_of(pair[0]), words_of(pair[1]), strict=True) if both[0] != both[1]]
+    return differ[0]
+
+
 def _by_name(field: str, paths: list[str], texts: dict[str, float], cells: dict[str, list]) -> str | None:
     """The column that is named like a field; of ids and groups one that holds what such a column holds."""
     for name in NAMES[field]:
         for path in paths:
-            words = _words(path)
+            words = words_of(path)
             joined = "_".join(words)
             if name not in words and name != joined and not joined.endswith(f"_{name}"):
                 continue
@@ -226,49 +241,3 @@ def _by_name(field: str, paths: list[str], texts: dict[str, float], cells: dict[
                 continue
             return path
     return None
-
-
-def _find_vote(paths: list[str], cells: dict[str, list], columns: dict[str, str]) -> tuple[str | None, dict]:
-    """The column of the vote, and what its values mean."""
-    taken = set(columns.values())
-    best: tuple[float, str | None, dict] = (0, None, {})
-    for path in paths:
-        given = [cell for cell in cells[path] if cell is not None]
-        is_annotator = any(name in _words(path) for name in NAMES["annotator"])
-        if is_annotator or path in taken or not given or any(isinstance(cell, (list, dict)) for cell in given):
-            continue
-        counts = Counter(map(vote_key, given))
-        named = [name in "_".join(_words(path)) for name in NAMES["vote"]]
-        meanings = _meanings(list(counts), columns)
-        known = sum(counts[vote_key(value)] for value, meaning in meanings.items() if meaning != DROP) / len(given)
-        models = {str(cell) for name in ("model_a", "model_b") if name in columns for cell in cells[columns[name]]}
-        if models and sum(str(cell) in models for cell in given) > len(given) / 2:
-            known, meanings = 1.0, {value: "tie" for value in counts if value in TIES}
-        elif len(counts) > MAX_VALUES or len(counts) < 2:
-            continue
-        score = known + (1 - named.index(True) / len(named) if any(named) else 0)
-        if known > 0 and score > max(best[0], 0.8):
-            best = (score, path, meanings)
-    return best[1], best[2]
-
-
-def _meanings(values: list[str], columns: dict[str, str]) -> dict:
-    """What values of a vote mean, "drop" for those that say nothing."""
-    answers = [vote_key(columns.get(name, name).rpartition(".")[2]) for name in ("response_a", "response_b")]
-    numbers = {value for value in values if re.fullmatch(r"-?\d+(\.\d+)?", value)}
-    signed = any(value.startswith("-") for value in numbers)
-    meanings: dict[str | int, str] = {}
-    for value in sorted(values, key=lambda value: (len(value), value)):
-        words = {value} if value in numbers else set(_words(value)) or {value}
-        if signed and value in numbers:  # HelpSteer3: below zero the first answer is better
-            meaning = "model_a" if float(value) < 0 else "model_b" if float(value) > 0 else "tie"
-        elif value in numbers and numbers == {"0", "1"}:  # SHP: 1 is the first answer
-            meaning = "model_a" if value == "1" else "model_b"
-        elif value in (answers[0], *FIRST) or (words & set(FIRST) and not words & set(SECOND)):
-            meaning = "model_a"
-        elif value in (answers[1], *SECOND) or (words & set(SECOND) and not words & set(FIRST)):
-            meaning = "model_b"
-        else:
-            meaning = "tie" if value in TIES or words & {"tie", "same", "equal", "both", "draw"} else DROP
-        meanings[int(value) if re.fullmatch("0|-?[1-9][0-9]*", value) else value] = meaning
-    return meanings

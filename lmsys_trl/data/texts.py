@@ -21,6 +21,7 @@ from .messages import (
 
 TEXT_TYPES = frozenset((str, type(None)))
 DECODER = json.JSONDecoder()
+NOT_UTF8 = "bytes that are not UTF-8, or lone surrogates, replaced by U+FFFD"
 
 
 def lists_of_turns(rows: list[dict], cells: list[str]) -> bool:
@@ -94,7 +95,7 @@ def clean(text, reading: Reading) -> str:
         text = json_text(text, reading)
     text, num_replaced = replace_surrogates(text)
     if num_replaced:
-        reading.changes["lone surrogates, replaced by U+FFFD"] += num_replaced
+        reading.changes[NOT_UTF8] += num_replaced
     return text
 
 

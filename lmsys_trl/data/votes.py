@@ -11,6 +11,8 @@ from .source import DROP, Meaning, vote_key
 
 NAMES = {"tie (bothbad)": "tie", "both_bad": "tie", "bothbad": "tie"} | {winner: winner for winner in WINNERS}
 
+BOOLEANS = {"true": 1, "false": 0}  # as spreadsheets write them
+
 
 def read_winner(cell, column: str, meanings: Mapping[str, Meaning], row: dict, reading: Reading) -> list[float]:
     """
@@ -56,10 +58,10 @@ def read_fractions(cells: list, columns: Sequence[str]) -> list[float]:
             rest = 1 - sum(map(float, cells))
             rest = 0.0 if abs(rest) < 1e-9 else rest
             cells = [*cells, rest] if len(cells) == 2 else [*cells, rest, 0.0]
-    vote = to_fractions(cells)
+    vote = to_fractions(cells) or to_fractions([BOOLEANS.get(str(cell).strip().casefold(), cell) for cell in cells])
     if vote is None:
         raise RowError(
-            f"columns {', '.join(columns)}: expected one 1 and two 0, or fractions that sum to 1",
+            f"columns {', '.join(columns)}: expected one 1 and two 0, one true, or fractions that sum to 1",
             f", found {', '.join(shorten(cell, 20) for cell in cells)}",
         )
     return vote

@@ -307,6 +307,65 @@ def test_mappings_that_do_not_fit(tmp_path, columns, message):
         read(path, columns=MAPPING, votes=MEANINGS, keep=["nothing"])
 
 
+NESTED = {"task": {"q": "p"}, "outputs": [{"text": "a"}, {"text": "b"}], "vote": {"won": "left"}}
+NESTED_MAPPING = {
+    "prompt": "task.q", "response_a": "outputs.0.text", "response_b": "outputs.1.text", "vote": "vote.won",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "path", "message"),
+    [
+        ("response_a", "outputs.0.txt", r"outputs.0.txt leads to nothing in the first 2 rows: outputs.0 has text"),
+        ("response_b", "outputs.2.text", "outputs has 2 entries, numbered from 0. Say where response_b is"),
+        ("prompt", "task.*.q", "Only a vote may be in several entries"),
+        ("prompt", "task.q.text", "task.q has no names"),
+        ("vote", "vote.winner", "vote has won. Say where vote is"),
+        ("annotator", "vote.by", "vote has won. Say where annotator is"),
+    ],
+)
+def test_paths_that_lead_to_nothing_are_refused(tmp_path, field, path, message):
+    file = write(tmp_path / "votes.jsonl", [NESTED, NESTED | {"vote": None}])
+    with pytest.raises(ValueError, match=message):
+        read(file, columns=NESTED_MAPPING | {field: path}, votes=MEANINGS)
+    battles, _ = read(file, columns=NESTED_MAPPING, votes=MEANINGS, blank_winner="tie")
+    assert [battle["vote"] for battle in battles] == [A, TIE]
+
+
+def test_fractions_may_be_what_spreadsheets_write_for_true(tmp_path):
+    row = {"prompt": "p", "response_a": "a", "response_b": "b"}
+    for votes in (("TRUE", "FALSE", "False"), (True, False, False), ("1", "0", "0")):
+        path = write(tmp_path / "votes.jsonl", [row | dict(zip(("vote_a", "vote_b", "vote_tie"), votes, strict=True))])
+        battles, _ = read(path, columns={"vote_a": "vote_a", "vote_b": "vote_b", "vote_tie": "vote_tie"})
+        assert [battle["vote"] for battle in battles] == [A]
+
+
+@pytest.mark.parametrize("blank_winner", ["tie", "drop", None])
+def test_a_file_in_which_all_votes_are_blank_has_no_votes(tmp_path, blank_winner):
+    rows = [NESTED | {"vote": {"won": won}} for won in (None, "")]
+    path = write(tmp_path / "votes.jsonl", rows)
+    with pytest.raises(ValueError, match="all 2 votes are blank: vote.won holds none. Say where vote is with columns"):
+        read(path, columns=NESTED_MAPPING, votes=MEANINGS, blank_winner=blank_winner)
+    battles, _ = read_battles(Source(str(path), columns=NESTED_MAPPING, votes=MEANINGS), lenient=True)
+    assert [battle["vote"] for battle in battles] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("columns", "votes"),
+    [
+        (["prompt=q", "vote=x,y"], ["a=b=tie", "l=0.5,0.5,0"]),
+        (["prompt=q", "vote=[x,y]"], ["a=b=tie", "l=[0.5, 0.5, 0]"]),
+        (['{"prompt": "q", "vote": ["x", "y"]}'], ['{"a=b": "tie", "l": [0.5, 0.5, 0]}']),
+    ],
+)
+def test_mappings_on_a_command_line(columns, votes):
+    source = Source("votes.csv", columns=columns, votes=votes)
+    assert source.columns == {"prompt": "q", "vote": ["x", "y"]}
+    assert source.votes == {"a=b": "tie", "l": [0.5, 0.5, 0]}
+    with pytest.raises(ValueError, match="not JSON"):
+        Source("votes.csv", columns=['{"prompt": "q"'])
+
+
 @pytest.mark.parametrize(
     "votes", [{"left": "A"}, {"left": [0.5, 0.6, 0]}, {"left": [1, 0]}, {"left": None}, {"left": [math.nan, 0, 1]}]
 )

@@ -15,6 +15,7 @@ from lmsys_trl.data.ledger import Ledger
 from lmsys_trl.data.rows import digest
 from lmsys_trl.data.source import Source
 from lmsys_trl.data.sources import read_battles, read_source
+from lmsys_trl.data.texts import NOT_UTF8
 
 HEADER = ["id", "model_a", "model_b", "prompt", "response_a", "response_b"]
 WINNERS = ["winner_model_a", "winner_model_b", "winner_tie"]
@@ -216,6 +217,25 @@ def test_bytes_that_are_not_utf8_are_replaced(tmp_path):
     assert sum(changes.values()) == 2
 
 
+def test_what_was_changed_is_said_and_a_bad_name_of_a_column_ends_nothing(tmp_path):
+    path, ledger = tmp_path / "votes.jsonl", Ledger()
+    write_jsonl(path, ROWS["wsdm"] | {"id": 1}, ROWS["wsdm"] | {"id": 2, "prompt": ["a\ud800", "q"], "b\udcfc": 1})
+    list(read_source(Source(str(path)), ledger))
+    assert f"votes: {NOT_UTF8} (1)" in ledger.notes()
+    assert ledger.unused["votes"] == ["b\ufffd"]
+
+
+@pytest.mark.parametrize("name", ["votes.csv", "votes.csv.gz", "votes.jsonl", "votes.json"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_the_mark_at_the_start_of_a_file_says_its_encoding(tmp_path, name, encoding):
+    battle = ROWS["wsdm"] | {"prompt": "Wie heißt er?", "response_a": "a", "response_b": "b"}
+    table = ",".join(battle) + "\n" + ",".join(battle.values())
+    content = (table if ".csv" in name else json.dumps(battle, ensure_ascii=False)).encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    (found,), changes = read_battles(tmp_path / name)
+    assert found["prompt"] == ["Wie heißt er?"] and not changes
+
+
 def test_all_bad_rows_are_counted_and_the_first_shown_by_row_and_column(tmp_path):
     bad = [
         row(id="1", prompt="not json"),
@@ -312,9 +332,8 @@ def test_blank_votes_are_refused_without_blank_winner(tmp_path):
     ("name", "content", "message"),
     [
         ("votes.csv", b"", "votes.csv: is empty"),
-        ("votes.csv", "id,prompt\n1,p\n".encode("utf-16"), "not in UTF-8, but perhaps in UTF-16"),
         ("votes.csv", b"id,prompt,,\n1,p,,\n", "columns: columns without a name occur twice"),
-        ("votes.csv", b"\x89PNG\r\n\x1a\n\x00\x00", "not a file of battles"),
+        ("votes.csv", b"\x89PNG\r\n\x1a\n\x00\x00", "names of its columns are not UTF-8"),
         ("votes.csv", b"id,prompt\n1,2\n", "columns response_a, response_b, winner missing. It has 'id, prompt'"),
         ("votes.csv", b'id,prompt,response_a,response_b,winner\n1,"a"b,c\n', "damaged, or not a CSV file.*row 0"),
         ("votes.csv", b"id,prompt,response_a,response_b,winner\n", "has no rows"),
@@ -328,7 +347,8 @@ def test_blank_votes_are_refused_without_blank_winner(tmp_path):
         ("votes.csv.gz", b"no gzip", "damaged, or not a CSV.GZ file"),
         ("votes.jsonl.gz", gzip.compress(json.dumps(ROWS["wsdm"]).encode())[:-9], "damaged, or not a JSONL.GZ file"),
         ("votes.zip", b"no zip", "not a zip archive"),
-        ("votes.txt", b"id", "no file ends in .csv"),
+        ("votes.txt", b"id", "does not end in .csv.*Rename"),
+        ("votes.csv", "Frage;Prüfer\n".encode("cp1252"), "names of its columns are not UTF-8.*Save it as UTF-8"),
     ],
 )
 def test_files_that_are_not_votes(tmp_path, name, content, message):

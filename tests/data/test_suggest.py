@@ -101,7 +101,51 @@ FILES = {
         {"prompt": "question", "response_a": "ours", "response_b": "theirs", "vote": "label", "group": "topic"},
         ["model_a", "model_b", "model_b", "model_a"],
     ),
+    "names of the answers with numbers from zero": (
+        [
+            {"question": q, "candidate_0": GOOD, "candidate_1": BAD, "label": v}
+            for q, v in zip(QUESTIONS, [0, 1, 1, 0], strict=True)
+        ],
+        {"prompt": "question", "response_a": "candidate_0", "response_b": "candidate_1", "vote": "label"},
+        ["model_a", "model_b", "model_b", "model_a"],
+    ),
+    "a scale": (
+        [
+            {"question": q, "answer_1": GOOD, "answer_2": BAD, "preference": v, "confidence": c}
+            for q, v, c in zip(QUESTIONS, [1, 4, 7, 3], [1, 2, 3, 5], strict=True)
+        ],
+        {"prompt": "question", "response_a": "answer_1", "response_b": "answer_2", "vote": "preference"},
+        ["model_a", "tie", "model_b", "model_a"],
+    ),
+    "symbols, and another name of the prompt": (
+        [{"Frage": q, "A": GOOD, "B": BAD, "verdict": v}
+         for q, v in zip(QUESTIONS, ["A>>B", "B>A", "A=B", "B<A"], strict=True)],
+        {"prompt": "Frage", "response_a": "A", "response_b": "B", "vote": "verdict"},
+        ["model_a", "model_b", "tie", "model_a"],
+    ),
+    "messages": (
+        [
+            {"messages": [{"role": "user", "content": q}], "completion_a": GOOD, "completion_b": BAD, "choice": v}
+            for q, v in zip(QUESTIONS, ["A", "B", "No preference", "A"], strict=True)
+        ],
+        {"prompt": "messages", "response_a": "completion_a", "response_b": "completion_b", "vote": "choice"},
+        ["model_a", "model_b", "tie", "model_a"],
+    ),
+    "Label Studio with choices": (
+        [
+            {"data": {"question": q, "text_a": GOOD, "text_b": BAD},
+             "annotations": [{"completed_by": i % 2 + 1, "result": [{"value": {"choices": [v]}}]}]}
+            for i, (q, v) in enumerate(zip(QUESTIONS, ["Answer A", "Answer B", "Tie", "Answer A"], strict=True))
+        ],
+        {"prompt": "data.question", "response_a": "data.text_a", "response_b": "data.text_b",
+         "vote": "annotations.0.result.0.value.choices.0"},
+        ["model_a", "model_b", "tie", "model_a"],
+    ),
 }  # fmt: skip
+UNSURE = (
+    "signs", "zero and one", "conversations", "names of the answers with numbers from zero", "a scale",
+    "symbols, and another name of the prompt",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -115,7 +159,7 @@ def test_the_guess_is_right(tmp_path, name):
     assert [battle["prompt"] for battle in battles] == [[question] for question in QUESTIONS]
     if votes is not None:
         assert [battle["vote"] for battle in battles] == [vote_for(vote) for vote in votes]
-    assert bool(doubts) == (name in ("signs", "zero and one", "conversations"))
+    assert bool(doubts) == (name in UNSURE)
 
 
 def test_what_cannot_be_guessed_is_said(tmp_path):
@@ -144,6 +188,43 @@ def test_conversations_as_json_text_and_a_path_with_spaces(tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     shown = describe(str(path))
     assert "conversation_a: conv_a" in shown and f"--sources '{path}'" in shown and "cannot be read" not in shown
+
+
+@pytest.mark.parametrize(
+    "names", [("rank_1", "rank_2", "n"), ("votes_1", "votes_2", "votes_tie"), ("score_a", "score_b", "model")]
+)
+def test_a_number_for_each_answer_is_never_the_vote(names):
+    rows = [{"question": q, "answer_1": GOOD, "answer_2": BAD} for q in QUESTIONS]
+    cells = [(1, 2, "x1"), (2, 1, "x2"), (1, 1, "x1"), (2, 1, "x2")]
+    cells = [(one, two, one - 1 if names[2] == "votes_tie" else other) for one, two, other in cells]
+    columns, _, doubts = suggest(
+        [row | dict(zip(names, given, strict=True)) for row, given in zip(rows, cells, strict=True)]
+    )
+    assert "vote" not in columns and "no column looks like the vote" in doubts[0]
+
+
+def test_columns_of_a_voter_each_and_several_entries_are_several_votes():
+    rows = [{"question": q, "answer_1": GOOD, "answer_2": BAD, "rater_1": "1", "rater_2": v, "rater_3": "tie"}
+            for q, v in zip(QUESTIONS, ["1", "2", "tie", "2"], strict=True)]  # fmt: skip
+    columns, votes, _ = suggest(rows)
+    assert columns["vote"] == ["rater_1", "rater_2", "rater_3"] and "annotator" not in columns
+    assert votes == {1: "model_a", 2: "model_b", "tie": "tie"}
+    rows = [row | {"annotations": row["annotations"] * 2} for row in FILES["Label Studio with choices"][0]]
+    assert suggest(rows)[0]["vote"] == "annotations.*.result.0.value.choices.0"
+
+
+def test_a_probability_and_an_object_around_the_rows():
+    rows = [{"question": q, "answer_1": GOOD, "answer_2": BAD, "p_a": p, "temperature": 0.7}
+            for q, p in zip(QUESTIONS, [0.1, 0.55, 0.7, 0.9], strict=True)]  # fmt: skip
+    columns, _, doubts = suggest(rows)
+    assert columns["vote_a"] == "p_a" and "probability that response_a is better" in doubts[0]
+    assert "write the list in items to a file" in suggest([{"version": 1, "items": rows}])[2][0]
+
+
+def test_a_format_whose_paths_lead_to_nothing_gets_a_guess(tmp_path):
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(FILES["Label Studio with choices"][0]))
+    assert "response_a: data.text_a" in describe(str(path))
 
 
 def test_who_voted_is_never_the_vote():
