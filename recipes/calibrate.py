@@ -72,9 +72,12 @@ def main():
             training = load_features(adapter)
             regression = style_regression(training) if training is not None else None
         fitted_on = file_fingerprint(config.predictions)
+        before = judge_file.calibration
         judge_file.calibration = fit_calibrations(predictions, fitted_on, features, regression)
         judge_file.save(adapter)
 
+    if removed := [name for name in before if name not in judge_file.calibration]:
+        logger.warning("The calibration for %s that the judge had is removed", ", ".join(removed))
     stored = ", ".join(judge_file.calibration)
     logger.info("%s has %s", adapter / JUDGE_FILE, f"a calibration for {stored}" if stored else "no calibration")
     tta = ("--tta", "swap") if "mean" in judge_file.calibration else ()

@@ -220,7 +220,7 @@ def _read_jsonl(binary: IO[bytes]) -> Iterator[Any]:
         if not isinstance(row, dict):
             row, problem = {"line": line}, f"not a JSON object: line {number}"
         if columns is None:
-            columns = list(row)
+            columns = list(row) if problem is None else []
             yield columns
         yield row, problem
     if columns is None:

@@ -172,6 +172,8 @@ def _open(file: DataFile, source: Source, lenient: bool) -> tuple[Format, Readin
     if repeated:
         raise UserError(f"{file.path}: columns: {', '.join(repeated)} occur twice. Rename one of each")
     first = list(islice(rows, NUM_ROWS_SEEN))
+    if not columns and all(problem for _, problem in first):
+        raise UserError(f"{file.path}: " + (f"row 1, {first[0][1]}" if first else "has no rows"))
     columns = list(dict.fromkeys([*columns, *(name for row, problem in first if problem is None for name in row)]))
     reading = Reading(images=source.images, lenient=lenient)
     try:

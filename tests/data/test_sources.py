@@ -311,7 +311,7 @@ def test_blank_votes_are_refused_without_blank_winner(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("votes.csv", b"", "columns .* missing. It has ''"),
+        ("votes.csv", b"", "votes.csv: has no rows"),
         ("votes.csv", b"\x89PNG\r\n\x1a\n\x00\x00", "not a file of battles"),
         ("votes.csv", b"id,prompt\n1,2\n", "columns response_a, response_b, winner missing. It has 'id, prompt'"),
         ("votes.csv", b'id,prompt,response_a,response_b,winner\n1,"a"b,c\n', "damaged, or not a CSV file.*row 0"),
@@ -320,7 +320,8 @@ def test_blank_votes_are_refused_without_blank_winner(tmp_path):
         ("votes.json", b'{"id": 1}', "not a file of battles.*--suggest FILE prints a mapping"),
         ("votes.json", b"3", "expected a list of objects"),
         ("votes.json", b"[" * 100_000, "nested too deeply"),
-        ("votes.jsonl", b"", "not a file of battles"),
+        ("votes.jsonl", b"", "votes.jsonl: has no rows"),
+        ("votes.jsonl", b"{broken", "votes.jsonl: row 1, not JSON"),
         ("votes.parquet", b"PAR1 no PAR1", "damaged, or not a PARQUET file"),
         ("votes.csv.gz", b"no gzip", "damaged, or not a CSV.GZ file"),
         ("votes.jsonl.gz", gzip.compress(json.dumps(ROWS["wsdm"]).encode())[:-9], "damaged, or not a JSONL.GZ file"),

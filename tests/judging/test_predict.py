@@ -272,6 +272,7 @@ def test_calibrate_and_predict(project, battles, both):
     save_predictions(table(true[:, 0], labels=draw(true[:, 0])), project / "good.parquet")
     output = recipe("calibrate.py", *arguments[:3], "good.parquet", cwd=project)
     assert "not stored, since the gain is within its standard error" in output
+    assert "The calibration for ab, mean that the judge had is removed" in output
     assert json.loads((folder / "judge.json").read_text())["calibration"] == {}
     all_ties = table(true[:20, 0], labels=np.full(20, 2))
     save_predictions(all_ties, project / "ties.parquet")
@@ -288,7 +289,8 @@ def test_position_is_corrected_in_each_order(project, battles, both):
     save_predictions(
         correct_position(pulled, {"temperature": 1.0, "biases": [0.7, -0.7, 0.0]}), project / "both.parquet"
     )
-    recipe("calibrate.py", "--adapter", "fair", "--predictions", "both.parquet", cwd=project)
+    output = recipe("calibrate.py", "--adapter", "fair", "--predictions", "both.parquet", cwd=project)
+    assert "stands first is more likely to win, by 0." in output
     stored = json.loads((folder / "judge.json").read_text())["calibration"]
     assert stored.keys() == {"position"}
     judge = Judge.from_pretrained(folder, str(project / "models" / "tiny"))
