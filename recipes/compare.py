@@ -160,11 +160,11 @@ def compare_outputs(
 def read_text(key: str, word: str) -> str:
     """A text that was given as itself, as a file, or as - for standard input."""
     if word == "-":
-        return sys.stdin.read()
+        return sys.stdin.read().removesuffix("\n")  # the end of the last line, as editors and echo write it
     if re.fullmatch(r"[^\s:]+\.(txt|md|json|jsonl|html)", word) and not Path(word).exists():
         raise UserError(f"{key}: there is no file {word}. To compare this word itself, give it on standard input (-)")
     try:
-        return Path(word).read_text(encoding="utf-8") if Path(word).is_file() else word
+        return Path(word).read_text(encoding="utf-8").removesuffix("\n") if Path(word).is_file() else word
     except (OSError, ValueError) as error:  # such as a text too long for the name of a file
         if isinstance(error, UnicodeDecodeError):
             raise UserError(f"{key}: {word} is not a text file in UTF-8") from error

@@ -142,10 +142,12 @@ def _build_page(judge: "Judge", name: str):
         button = gr.Button("Compare", variant="primary", elem_id="compare")
         result = gr.HTML()
         shape = [count, *groups, more, fewer]
+        compared = button.click(compare, [count, *boxes], result, api_name="compare")
+        # Of other texts: the result goes, and one that is still computed does not come.
+        silent["cancels"] = compared
         for example, turns in zip(examples, EXAMPLES.values(), strict=True):
             example.click(lambda turns=turns: show(turns), None, [*boxes, *shape, result], **silent)
         more.click(lambda count: [*resize(count + 1), ""], count, [*shape, result], **silent)
         fewer.click(lambda count: [*resize(count - 1), ""], count, [*shape, result], **silent)
-        gr.on([box.change for box in boxes], None, None, result, js="() => ['']", **silent)  # of other texts
-        button.click(compare, [count, *boxes], result, api_name="compare")
+        gr.on([box.change for box in boxes], None, None, result, js="() => ['']", **silent)
     return page

@@ -81,8 +81,8 @@ def _knockout(judge: "Judge", prompts: list[dict], options: dict) -> list[np.nda
             loser = b if points >= 0.5 else a
             scores[number][loser] = number_of_round - 1 + min(points, 1 - points)
             left[number].remove(loser)
-    for (winner,), of_prompt in zip(left, scores, strict=True):
-        of_prompt[winner] = number_of_round
+            if len(left[number]) == 1:
+                scores[number][left[number][0]] = number_of_round
     return scores
 
 

@@ -41,13 +41,14 @@ def fit_position(predictions: pd.DataFrame) -> dict | None:
         logger.info("position: not fitted, since one group of battles does not say how sure it would be")
         return None
     message = (
-        "position: the answer that stands first is more likely to win by %+.3f, on average over %d battles in both"
+        f"position: the answer that stands first is {'more' if before.mean() > 0 else 'less'} likely to win, by "
+        f"{abs(before.mean()):.3f} on average over {len(before)} battles in both orders"
     )
     if abs(before.mean()) <= standard_error(before, groups):
-        logger.info(f"{message}: not corrected, since it is within its standard error", before.mean(), len(before))
+        logger.info("%s: not corrected, since it is within its standard error", message)
         return None
     bias = brentq(lambda bias: preferences(bias).mean(), -MAX_BIAS, MAX_BIAS)
-    logger.info(f"{message}: a bias of %+.3f for A and %+.3f for B is stored", before.mean(), len(before), bias, -bias)
+    logger.info("%s: a bias of %+.3f for A and %+.3f for B is stored", message, bias, -bias)
     return {**_biases(bias), "num_battles": len(before), "preference_before": float(before.mean())}
 
 

@@ -343,6 +343,7 @@ def test_blank_votes_are_refused_without_blank_winner(tmp_path):
         ("votes.json", b"[" * 100_000, "nested too deeply"),
         ("votes.jsonl", b"", "is empty"),
         ("votes.jsonl", b"[{}]\n", "no row can be read. Row 1: not a JSON object: line 1"),
+        ("votes.jsonl", b"{broken", "no row can be read. Row 1: not JSON"),
         ("votes.parquet", b"PAR1 no PAR1", "damaged, or not a PARQUET file"),
         ("votes.csv.gz", b"no gzip", "damaged, or not a CSV.GZ file"),
         ("votes.jsonl.gz", gzip.compress(json.dumps(ROWS["wsdm"]).encode())[:-9], "damaged, or not a JSONL.GZ file"),

@@ -52,14 +52,14 @@ def test_what_was_not_read_is_said(judge):
 
 
 def test_texts_files_and_standard_input(project, judge):
-    (project / "question.txt").write_text(QUESTION)
+    (project / "question.txt").write_text(QUESTION + "\n")  # as editors end a file
     options = ["--adapter", "judge", "--model_name_or_path", "models/tiny"]
     expected = list(comparison_lines(judge.compare(QUESTION, SUM, REFUSAL)))
     output = recipe("compare.py", *options, "--prompt", QUESTION, "--a", SUM, "--b", REFUSAL, cwd=project)
     assert "\n".join(expected) in output and expected[-1].startswith("Verdict: ")
     command = [sys.executable, REPOSITORY / "recipes" / "compare.py", *options, "--json"]
     result = subprocess.run(
-        [*command, "--prompt", "question.txt", "--a", SUM, "--b", "-"], cwd=project, input=REFUSAL,
+        [*command, "--prompt", "question.txt", "--a", SUM, "--b", "-"], cwd=project, input=REFUSAL + "\n",
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     found = json.loads(result.stdout)  # nothing else is written there

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from html import unescape
 
 import pytest
@@ -143,6 +144,44 @@ def test_in_a_browser(judge, page, browser, width):
     compare([EXAMPLES["Two turns"][0], (HOSTILE, HOSTILE * 30, "😀 " + HOSTILE)])
     assert tab.title() == "lmsys-trl" and errors == []
     assert [url for url in requests if not url.startswith((page, "data:", "blob:"))] == []
+    tab.close()
+
+
+@pytest.mark.parametrize("change", ["an edit", "an example", "a turn more"])
+def test_no_result_of_texts_that_changed_meanwhile(judge, page, browser, monkeypatch, change):
+    from playwright.sync_api import expect
+
+    begun, go_on, ended, compare = threading.Event(), threading.Event(), threading.Event(), judge.compare
+
+    def held(*texts):
+        begun.set()
+        go_on.wait(30)
+        found = compare(*texts)
+        ended.set()
+        return found
+
+    monkeypatch.setattr(judge, "compare", held)
+    tab = browser.new_page()
+    tab.goto(page)
+    tab.get_by_role("button", name="A sum").click()
+    expect(tab.get_by_label("Answer A").first).to_have_value(EXAMPLES["A sum"][0][1])
+    tab.get_by_role("button", name="Compare").click()
+    assert begun.wait(30)
+    if change == "an edit":
+        tab.get_by_label("Answer A").first.fill("Less.")
+    else:
+        tab.get_by_role("button", name="A refusal" if change == "an example" else "Add a turn").click()
+    tab.wait_for_timeout(500)
+    go_on.set()
+    assert ended.wait(30)
+    tab.wait_for_timeout(1000)
+    assert tab.locator(".compared").count() == 0
+    tab.get_by_role("button", name="A refusal").click()
+    expect(tab.get_by_label("Answer A").first).to_have_value(EXAMPLES["A refusal"][0][1])
+    tab.get_by_role("button", name="Compare").click()
+    expect(tab.locator(".verdict")).to_be_visible()
+    monkeypatch.undo()
+    assert shown(tab.locator(".compared").inner_html())[0] == expected(judge, EXAMPLES["A refusal"])[0]
     tab.close()
 
 

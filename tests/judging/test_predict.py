@@ -291,7 +291,8 @@ def test_position_is_corrected_in_each_order(project, battles, both):
     save_predictions(
         correct_position(pulled, {"temperature": 1.0, "biases": [0.7, -0.7, 0.0]}), project / "both.parquet"
     )
-    recipe("calibrate.py", "--adapter", "fair", "--predictions", "both.parquet", cwd=project)
+    output = recipe("calibrate.py", "--adapter", "fair", "--predictions", "both.parquet", cwd=project)
+    assert "stands first is more likely to win, by 0." in output
     stored = json.loads((folder / "judge.json").read_text())["calibration"]
     assert stored.keys() == {"position"}
     judge = Judge.from_pretrained(folder, str(project / "models" / "tiny"))

@@ -66,6 +66,8 @@ def test_knockout_plays_winners_against_winners(judge, monkeypatch):
     best = finalists[points(judge, row["prompt"], *(row["responses"][k] for k in finalists)) < 0.5]
     assert found[0]["ranking"][0] == best and found[0]["scores"][best] == 2
     assert set(found[0]["ranking"][:2]) == set(finalists) and found[2]["ranking"] == [0]
+    for row, together in zip(PROMPTS, found, strict=True):  # what one prompt gets does not depend on the others
+        assert rank_candidates(judge, [row], "knockout")[0]["scores"] == pytest.approx(together["scores"], abs=1e-5)
 
 
 @pytest.mark.parametrize("number", [2, 3, 5, 6, 7, 9, 13])

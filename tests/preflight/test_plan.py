@@ -1,6 +1,7 @@
 """Memory, time and cost of recipes, against what real models hold and save, and the command."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,8 +37,8 @@ from lmsys_trl.preflight.memory import (
     saved_by_token,
     training_memory,
 )
-from lmsys_trl.preflight.plan import Request, make_plan, possible_batches
-from lmsys_trl.preflight.recipe import find_model_config
+from lmsys_trl.preflight.plan import Request, estimate_memory, make_plan, possible_batches
+from lmsys_trl.preflight.recipe import BUNDLED_CONFIGS, find_model_config
 from lmsys_trl.preflight.setup import NESTED_BYTES, PLAIN_BYTES, Setup, setup_of_recipe, sharding_of
 from lmsys_trl.preflight.shapes import measure_shape
 
@@ -289,6 +290,22 @@ def test_the_smallest_change_is_enough_when_it_is_made(name, gpu, options):
 def test_more_battles_than_memory_has_room_for_are_refused():
     with pytest.raises(ValueError, match="num_battles: 10,000,001, and 10,000,000 are the most"):
         stated_lengths(10_000_001, None, 100, 100)
+
+
+def test_what_a_recipe_says_that_it_needs_is_what_is_planned():
+    """The smallest memory of which all GPUs fit, for each recipe on one GPU whose base model's shapes are bundled."""
+    sizes = {"T4": 16, "L4": 24, "A10": 24, "4090": 24, "A100-40": 40, "A40": 48, "A100-80": 80, "H100": 80}
+    found, planned = {}, {}
+    for path in sorted((REPOSITORY / "recipes" / "sft").glob("*.yaml")):
+        needs = re.search(r"^# Needs: (?:a|one) GPU with (\d+) GB", path.read_text(), re.M)
+        recipe = read(path.name)
+        name = str(recipe[1].model_name_or_path)
+        if needs and (BUNDLED_CONFIGS / f"{name.replace('/', '--')}.json").is_file():
+            memory = estimate_memory(find_model_config(name, None, None)[0], *recipe)[0]
+            too_small = {sizes[gpu.name] for gpu in GPUS if gpu.name in sizes and memory.total > gpu.available()}
+            found[path.name] = int(needs[1])
+            planned[path.name] = min({*sizes.values()} - too_small)
+    assert found == planned and len(found) > 12
 
 
 def test_what_is_too_large_is_split_over_devices_or_said_to_be(gemma):
