@@ -23,8 +23,6 @@ from lmsys_trl.options import MODEL_CONFIG, TRAINING_CONFIG, JudgeConfig
 from lmsys_trl.preflight.gpus import HEADROOM, UTILISATION, find_gpus
 from lmsys_trl.terminal import logger, reserve_stdout, run_recipe
 
-NUM_BATTLES = 1000  # where nothing says how many
-
 
 @dataclass
 class PlanConfig(JudgeConfig, BattlesConfig):
@@ -159,7 +157,7 @@ def find_lengths(config: PlanConfig, model, training, is_named: bool):
         raise UserError("test_file, dataset_name: give one of the two")
     has_data = config.test_file or is_named or (config.dataset_name and Path(config.dataset_name).is_dir())
     if stated or not has_data:
-        return stated_lengths(config.num_battles or NUM_BATTLES, config.mean_length, *lengths, config.swap != "none")
+        return stated_lengths(config.num_battles, config.mean_length, *lengths, config.swap != "none")
     return count_lengths(config, config, model.model_name_or_path, model.model_revision, config.tokenizer, lengths)
 
 

@@ -11,7 +11,7 @@ from ..errors import UserError, collect_problems, raise_problems
 from ..options import JudgeConfig
 from ..training.run import select_training_data
 
-MAX_STATED = 10_000_000  # battles
+NUM_BATTLES, MAX_STATED = 1000, 10_000_000  # if nothing is stated, and at most
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Lengths:
 
 
 def stated_lengths(
-    num_battles: int, mean_length: int | None, max_length: int, prediction_length: int, swapped: bool = False
+    num_battles: int | None, mean_length: int | None, max_length: int, prediction_length: int, swapped: bool = False
 ) -> Lengths:
     """
     As many examples as the user says, of the mean length, of which one has the maximum length.
 
     Args:
-        num_battles (`int`): Examples, or half of them where each is swapped too.
+        num_battles (`int`, *optional*): Examples, or half of them where each is swapped too. Default: 1,000.
         mean_length (`int`, *optional*): Tokens in an example on average. Default: the maximum.
         max_length (`int`), prediction_length (`int`): The maximum in training, and at prediction.
         swapped (`bool`): Whether both orders of the answers are trained on.
@@ -44,6 +44,8 @@ def stated_lengths(
     Raises:
         UserError: If the mean is above the maximum, or there are too many for this machine's memory.
     """
+    said = "assumed: give --num_battles, or name the data" if num_battles is None else "stated"
+    num_battles = NUM_BATTLES if num_battles is None else num_battles
     num_examples = num_battles * (2 if swapped else 1)
     if num_battles > MAX_STATED:
         raise UserError(f"num_battles: {num_battles:,}, and {MAX_STATED:,} are the most. Hours grow in proportion")
@@ -54,7 +56,7 @@ def stated_lengths(
     return Lengths(
         [max_length, *[mean] * (num_examples - 1)],
         [prediction_length, *[min(mean, prediction_length)] * (num_examples - 1)],
-        f"{num_examples:,} examples, {words} (stated)",
+        f"{num_examples:,} examples, {words} ({said})",
     )
 
 

@@ -287,9 +287,11 @@ def test_the_smallest_change_is_enough_when_it_is_made(name, gpu, options):
     assert after.trains and after.change is None
 
 
-def test_more_battles_than_memory_has_room_for_are_refused():
+def test_stated_battles_are_told_from_assumed_ones_and_too_many_refused():
     with pytest.raises(ValueError, match="num_battles: 10,000,001, and 10,000,000 are the most"):
         stated_lengths(10_000_001, None, 100, 100)
+    assert stated_lengths(None, 50, 100, 100).source.endswith("(assumed: give --num_battles, or name the data)")
+    assert stated_lengths(9, 50, 100, 100).source.endswith("(stated)")
 
 
 def test_what_a_recipe_says_that_it_needs_is_what_is_planned():
