@@ -10,6 +10,7 @@ from ..predictions.table import save_predictions
 from .page import page_environment
 
 COMPARISON_FILES = ("report.html", "comparison.json", "predictions.parquet")
+MIN_GROUPS = 10  # of fewer, the resamples are too much alike
 
 
 def write_comparison(
@@ -54,12 +55,16 @@ def summary_lines(figures: dict) -> list[str]:
     (pair,) = figures["pairs"]
     first, second = pair["models"]
     win_rate, controlled = pair["win_rate"], pair["length_controlled_win_rate"]
-    # As printed: 50.0% is no win.
-    decided = win_rate["low"] is not None and (win_rate["low"] > 0.5005 or win_rate["high"] < 0.4995)
     better = first if win_rate["value"] > 0.5 else second
+    if figures["num_groups"] < MIN_GROUPS:
+        verdict = f"There are too few groups of prompts, {figures['num_groups']}, to say which is better."
+    elif win_rate["low"] > 0.5005 or win_rate["high"] < 0.4995:  # as printed: 50.0% is no win
+        verdict = f"{better} is better."
+    else:
+        verdict = "Neither is shown to be better."
     lines = [
         f"{first} wins {win_rate['value']:.1%}{_interval(win_rate)} against {second} on {pair['num_battles']:,} "
-        f"battles, ties as half a win. " + (f"{better} is better." if decided else "Neither is shown to be better."),
+        f"battles, ties as half a win. {verdict}",
         "Expected votes: "
         + ", ".join(f"{name} {found['value']:.0%}" for name, found in pair["expected"].items())
         + f". {flips}",

@@ -166,3 +166,10 @@ def test_neither_is_better():
     probabilities = [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]] * 10
     lines = summary_lines(comparison_figures(battles, predicted(battles, probabilities, probabilities)))
     assert lines[0].endswith("Neither is shown to be better.")
+
+
+def test_a_few_prompts_show_nothing():
+    battles = [battle(k) for k in range(9)]
+    probabilities = [[0.8, 0.1, 0.1]] * 9
+    lines = summary_lines(comparison_figures(battles, predicted(battles, probabilities, probabilities)))
+    assert lines[0].endswith("There are too few groups of prompts, 9, to say which is better.")
