@@ -73,9 +73,8 @@ def encode_battles(
     battles: list[dict], tokenizer: PreTrainedTokenizerBase, max_length: int, prompt_version: str = PROMPT_VERSION
 ) -> list[list[dict]]:
     """
-    The examples of each battle, as from [`encode_battle`], but with arrays, and with `lengths`, in the order of
-    [`LENGTH_COLUMNS`]. All texts are tokenized in one call, each once; battles with the same turns and the same winner
-    share their examples.
+    The examples of each battle, as from [`encode_battle`], but with arrays, and with what [`text_lengths`] needs. All
+    texts are tokenized in one call, each once; battles with the same turns and the same winner share their examples.
     """
     fixed = prompt_ids(tokenizer, prompt_version)
     room, end = _room(fixed, max_length), tokenizer.eos_token_id
@@ -101,8 +100,21 @@ def _examples(turns: list[Turn], fixed: PromptIds, completion: np.ndarray, room:
         ids = np.concatenate([*parts, fixed.suffix, completion])
         labels = np.full(len(ids), IGNORED, np.int32)
         labels[len(ids) - len(completion) :] = completion
-        examples.append({"input_ids": ids, "labels": labels, "lengths": _lengths(turns, fitted)})
+        examples.append({"input_ids": ids, "labels": labels, "of": (turns, fitted)})
     return examples
+
+
+def text_lengths(example: dict) -> list[int]:
+    """
+    Of an example of [`encode_battles`]: the tokens of the prompts, and how many it keeps; the same of both answers;
+    and the turns not in it. The order is that of [`LENGTH_COLUMNS`].
+    """
+    turns, fitted = example["of"]
+    # Plain sums: arrays of so few numbers take a quarter as long as the tokenizer.
+    lengths = zip(*(map(len, turns[k].texts) for k, _ in fitted), strict=True)
+    kept = zip(*(kept for _, kept in fitted), strict=True)
+    columns = zip(map(sum, lengths), map(sum, kept), strict=True)
+    return [*chain.from_iterable(columns), len(turns) - len(fitted)]
 
 
 def example_spans(
@@ -209,15 +221,6 @@ def _fit(turns: list[Turn], room: int, max_length: int) -> list[list[tuple[int, 
         )
     lengths = [(len(prompt), len(response_a), len(response_b)) for _, (prompt, response_a, response_b) in turns]
     return fit_turns(lengths, header_lengths, room)
-
-
-def _lengths(turns: list[Turn], fitted: list[tuple[int, Lengths]]) -> list[int]:
-    """Tokens of the prompts, and how many an example keeps; the same of both answers; and the turns not in it."""
-    # Plain sums: arrays of so few numbers take a quarter as long as the tokenizer.
-    lengths = zip(*(map(len, turns[k].texts) for k, _ in fitted), strict=True)
-    kept = zip(*(kept for _, kept in fitted), strict=True)
-    columns = zip(map(sum, lengths), map(sum, kept), strict=True)
-    return [*chain.from_iterable(columns), len(turns) - len(fitted)]
 
 
 def _beginning(text: str, offsets: list[tuple[int, int]], num_tokens: int) -> str:

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..battle import prompt_group, swap_battle, swap_probabilities, winner_of
-from ..encoding.examples import encode_battles
+from ..encoding.examples import encode_battles, text_lengths
 from ..errors import UserError
 from ..predictions.calibration import apply_calibration
 from ..predictions.features import swap_features
@@ -41,7 +41,7 @@ def encode_for_prediction(
     for start in range(0, len(unlabelled), CHUNK):
         encoded = encode_battles(unlabelled[start : start + CHUNK], tokenizer, max_length, prompt_version)
         for owner, battle_examples in enumerate(encoded, start):
-            lengths.append(battle_examples[-1]["lengths"])
+            lengths.append(text_lengths(battle_examples[-1]))
             for example in battle_examples if examples == "all" else battle_examples[-1:]:
                 inputs.append(example["input_ids"])
                 owners.append(owner)
