@@ -92,10 +92,9 @@ def cell_at(row: dict, path: str):
 
 def cell_if_any(row: dict, path: str):
     """As [`cell_at`], and None if the row lacks the column."""
-    try:
-        return cell_at(row, path)
-    except KeyError:
-        return None
+    if path in row:
+        return row[path]
+    return cell_at(row, path) if path.partition(".")[0] in row else None
 
 
 def each_cell_at(row: dict, paths: Sequence[str]) -> list:

@@ -65,6 +65,7 @@ def read_source(
     files = [STANDARD_INPUT] if is_stdin else find_files(path, source.file)
     for file in files:
         name = file.path.relative_to(path).as_posix() if file.path != path and not is_stdin else file.name
+        in_file = f"{name} " if len(files) > 1 else ""
         if not is_stdin:
             ledger.origins[source.name]["sha256"][name] = file_fingerprint(file.path)
         fmt, reading, rows = _open(file, source, lenient)
@@ -72,9 +73,8 @@ def read_source(
         unused += [column for column in reading.unused if column not in unused]
         for place, (row, problem) in enumerate(rows, start=1):
             ledger.num_rows[source.name] = number = ledger.num_rows[source.name] + 1
-            at = f"row {place}" if len(files) == 1 else f"{name} row {place}"
             row_id = None
-            if problem is None and not reading.known.issuperset(row):  # columns that the first rows do not have
+            if problem is None and not row.keys() <= reading.known:  # columns that the first rows do not have
                 unused += [column for column in row if column not in reading.known and column not in unused]
                 reading.known.update(row)
             try:
@@ -99,11 +99,11 @@ def read_source(
             except DroppedRow as error:
                 ledger.remove(source.name, number, row_id, error.reason, row)
             except BlankVote as error:
-                blank_rows.append(at)
+                blank_rows.append(f"{in_file}row {place}")
                 ledger.remove(source.name, number, row_id, error.reason, row)
             except RowError as error:
                 known = "" if row_id is None else f" (id {row_id})"
-                errors.setdefault(str(error), []).append(f"{at}{known}")
+                errors.setdefault(str(error), []).append(f"{in_file}row {place}{known}")
                 ledger.remove(source.name, number, row_id, error.reason, row)
             else:
                 seen |= ids

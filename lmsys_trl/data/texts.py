@@ -60,7 +60,7 @@ def read_turns(given: Sequence, names: Sequence[str], reading: Reading) -> Turns
         _read_text(cell, name, reading) if isinstance(cell, str) else _read(cell, name, reading)
         for cell, name in zip(given, names, strict=True)
     ]
-    if [isinstance(cell, Messages) for cell in cells[1:]].count(True) == 1:  # one answer is text that looks like it
+    if (type(cells[1]) is Messages) != (type(cells[2]) is Messages):  # one answer is text that looks like messages
         cells[1:] = [text if isinstance(text, str) else cell for text, cell in zip(given[1:], cells[1:], strict=True)]
     if Messages in map(type, cells):
         prompt, *sides = cells
