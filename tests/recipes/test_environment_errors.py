@@ -50,7 +50,8 @@ def _damage_votes(folder: Path) -> None:
     good, predictions = (folder / "votes.csv").read_bytes(), (folder / "good.parquet").read_bytes()
     flipped = bytes(byte ^ 255 for byte in predictions[100:400])  # behind an intact beginning and end
     for name, content in {
-        "empty.csv": b"", "utf16.csv": good.decode().encode("utf-16"), "no-mark.csv": good.decode().encode("utf-16-le"), "nul.csv": good.replace(b"0", b"\0"),
+        "empty.csv": b"", "utf16.csv": good.decode().encode("utf-16"),
+        "no-mark.csv": good.decode().encode("utf-16-le"), "nul.csv": good.replace(b"0", b"\0"),
         "damaged.csv.gz": gzip.compress(good)[:200], "damaged.zip": b"PK\3\4" + bytes(100),
         "deep.json": DEEP.encode(), "digits.json": f'[{{"id": {DIGITS}}}]'.encode(),
         "nested.jsonl": f'{{"a": {"[" * 200}{"]" * 200}}}\n'.encode(), "empty.parquet": b"",
