@@ -217,12 +217,9 @@ def measure_encode(config: DataConfig, folder: Path, repetitions: int = 5) -> di
             "encode_battles": lambda bs=batches: [encode_battles(b, tokenizer, MAX_LENGTH) for b in bs],
             "encode_dataset, cold cache": lambda dataset=dataset: encode_cold(dataset),
         }
-        figures[name] = {
-            "battles": len(battles),
-            "tokens": num_tokens,
-            "seconds": timed_in_turn(functions, repetitions),
-            "cpu_seconds": timed_in_turn(functions, repetitions, time.process_time),
-        }
+        seconds, cpu_seconds = timed_in_turn(functions, repetitions)
+        found = {"battles": len(battles), "tokens": num_tokens}
+        figures[name] = {**found, "seconds": seconds, "cpu_seconds": cpu_seconds}
     return figures
 
 
@@ -240,15 +237,15 @@ def show_encode(figures: dict) -> list[str]:
     return [markdown_table(header, rows)]
 
 
-def timed_in_turn(functions: dict[str, Callable], repetitions: int, clock=time.perf_counter) -> dict[str, float]:
-    """Median seconds of each. They run by turns, so that whatever else the machine does slows all of them."""
-    seconds = {name: [] for name in functions}
+def timed_in_turn(functions: dict[str, Callable], repetitions: int) -> list[dict[str, float]]:
+    """Median seconds, and CPU seconds, of each. They run by turns: whatever else the machine does slows all of them."""
+    taken: dict[str, list] = {name: [] for name in functions}
     for _ in range(repetitions):
         for name, function in functions.items():
-            start = clock()
+            start, cpu_start = time.perf_counter(), time.process_time()
             function()
-            seconds[name].append(clock() - start)
-    return {name: median(taken) for name, taken in seconds.items()}
+            taken[name].append((time.perf_counter() - start, time.process_time() - cpu_start))
+    return [{name: median(both[i] for both in taken[name]) for name in functions} for i in (0, 1)]
 
 
 def measure_turns() -> dict:
@@ -264,7 +261,7 @@ def measure_turns() -> dict:
         "pandas, a dictionary of them": lambda: built.update(lookup=examples_by_pandas(frame, list_of_ids=False)),
         "fit_turns": lambda: built.update(ours=examples_by_fit_turns(battles, fit_turns)),
     }
-    seconds = timed_in_turn(functions, repetitions=1)
+    seconds, _ = timed_in_turn(functions, repetitions=1)
     assert built["pandas"] == built["lookup"] == built["ours"], "they build different examples"
     several = sum(len(examples) > 1 for examples in built["pandas"].values())
     return {"battles": NUM_FITTED, "several": several, "seconds": seconds}

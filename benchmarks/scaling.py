@@ -40,7 +40,9 @@ def main():
     output = Path(config.output_dir)
     for battles in config.battles:
         launch("synthesize", "--num_test", battles, "--output_dir", output / f"battles-{battles}")
-    launch("prepare", "--sources", output / f"battles-{battles}" / "train.csv", "--output_dir", output / "data")
+    launch(
+        "prepare", "--sources", output / f"battles-{config.battles[0]}" / "train.csv", "--output_dir", output / "data"
+    )
     figures = []
     for processes, threads in SETUPS:
         options = {"accelerate_config": accelerate_config(output, processes), "threads": threads}

@@ -9,6 +9,8 @@ TRAINING_CONFIG = "lmsys_trl.training.config.TrainingConfig"
 
 # Of transformers. Others, such as the kernels of a repository on the Hub, would run code of others.
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
+# How the names begin of those that keep packed examples apart. They need a GPU: flex has no backward pass on a CPU.
+UNPADDED_ATTENTION = ("flash", "flex")
 
 Head = Literal["lm_head", "letters", "new"]  # of models/head.py
 

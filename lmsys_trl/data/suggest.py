@@ -62,9 +62,10 @@ def suggest(rows: list[dict]) -> tuple[dict, dict, list[str]]:
     texts = {path: sum(len(str(cell)) for cell in cells[path]) / max(len(rows), 1) for path in paths}
     columns: dict = {}
     decided = False
+    pairs = _pairs(paths, texts)
     # A number for each answer, such as its score, is no vote.
-    paired = {path for both in _pairs(paths, texts) for path in both}
-    pair = max(_pairs(paths, texts), key=lambda pair: texts[pair[0]] + texts[pair[1]], default=None)
+    paired = {path for both in pairs for path in both}
+    pair = max(pairs, key=lambda pair: texts[pair[0]] + texts[pair[1]], default=None)
     doubts = _wrapped_rows(rows)
     if pair is None:
         doubts.append("no two columns look like the two answers: name response_a and response_b")

@@ -12,9 +12,9 @@ from accelerate.utils import DistributedType
 from trl import ModelConfig
 
 from ..config import accelerate_configs, find_accelerate_config
+from ..options import UNPADDED_ATTENTION
 from ..training.config import TrainingConfig
 
-ON_GPUS = ("flash", "flex")  # kinds of attention; the latter has no backward pass on a CPU
 UNDIVIDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 UNEQUAL_BATCHES = (
     "max_tokens_per_batch: processes would compute different numbers of batches, and FSDP and DeepSpeed would wait "
@@ -166,6 +166,6 @@ def check_compatibility(model: ModelConfig, training: TrainingConfig, cluster: C
             problems.append(
                 f"gradient_accumulation_steps: {found} in deepspeed_config, {steps} by the recipe. Remove it there"
             )
-    if cluster.use_cpu and (model.attn_implementation or "").startswith(ON_GPUS):
+    if cluster.use_cpu and (model.attn_implementation or "").startswith(UNPADDED_ATTENTION):
         problems.append(f"attn_implementation: {model.attn_implementation} needs a GPU. Set eager or sdpa")
     return problems

@@ -6,8 +6,9 @@ import torch
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from trl import ModelConfig
 
+from ..options import UNPADDED_ATTENTION
 from ..training.config import TrainingConfig
-from .launch import ON_GPUS, UNDIVIDED, UNEQUAL_BATCHES
+from .launch import UNDIVIDED, UNEQUAL_BATCHES
 
 FLASH_PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
 
@@ -29,7 +30,7 @@ def check_machine(model: ModelConfig, training: TrainingConfig) -> list[str]:
     if training.max_tokens_per_batch and training.distributed_state.distributed_type in UNDIVIDED:
         problems.append(UNEQUAL_BATCHES)
     attention = model.attn_implementation or ""
-    if attention.startswith(ON_GPUS):
+    if attention.startswith(UNPADDED_ATTENTION):
         package = FLASH_PACKAGES.get(attention)
         if not torch.accelerator.is_available() or training.use_cpu:
             problems.append(f"attn_implementation: {attention} needs a GPU. Use eager or sdpa on a CPU")

@@ -8,9 +8,9 @@ import pandas as pd
 from ..artifacts import atomic_write, write_json
 from ..predictions.table import save_predictions
 from .page import page_environment
+from .summary import MIN_GROUPS
 
 COMPARISON_FILES = ("report.html", "comparison.json", "predictions.parquet")
-MIN_GROUPS = 10  # of fewer, the resamples are too much alike
 
 
 def write_comparison(

@@ -15,6 +15,7 @@ from ..encoding.examples import letter_ids
 from ..errors import UserError
 from ..metrics import score
 from ..models.head import letter_columns
+from ..options import UNPADDED_ATTENTION
 from .collator import Collator
 from .config import TrainingConfig
 from .losses import answer_loss, letters_loss, order_divergence, teacher_cosine, teacher_kl
@@ -36,7 +37,7 @@ class JudgeTrainer(SFTTrainer):
             processing_class=processing_class,
             data_collator=Collator(
                 processing_class.pad_token_id,
-                packs=model.config._attn_implementation.startswith(("flash", "flex")),
+                packs=model.config._attn_implementation.startswith(UNPADDED_ATTENTION),
                 max_tokens=args.max_tokens_per_batch or (CPU_TOKENS if args.device.type == "cpu" else None),
                 keeps_pairs=bool(args.consistency_weight),
             ),

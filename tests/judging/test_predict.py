@@ -5,6 +5,8 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers.models import all_logits, build_base, build_judge
-from helpers.run import REPOSITORY, python, recipe
+from helpers.run import REPOSITORY, programs, recipe
 from helpers.votes import draw, simulated, table, write_votes
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
@@ -98,8 +100,9 @@ def test_kills_and_processes_do_not_matter(project, both):
     (project / "two.yaml").write_text(two.replace("num_processes: 1", "num_processes: 2"))
     arguments = ["--adapter", "judge", "--test_file", "test.csv", "--output_file", "out.parquet", "--tta", "swap"]
     arguments += ["--max_tokens_per_batch", "700", "--shard_size"]
-    python(KILLED, REPOSITORY / "recipes" / "predict.py", *arguments, "1", cwd=project, fails=True)
-    assert not (project / "out.parquet").exists()
+    command = [programs() / "python", "-c", KILLED, REPOSITORY / "recipes" / "predict.py", *arguments, "1"]
+    killed = subprocess.run(command, cwd=project, stderr=subprocess.DEVNULL)
+    assert killed.returncode == -signal.SIGKILL & 255 and not (project / "out.parquet").exists()
     folder = project / "out.parquet.shards"
     shards = {path.name: path.read_bytes() for path in folder.glob("*-*.parquet")}
     assert shards.keys() == {"ab-000000000000.parquet", "ab-000000000001.parquet"}

@@ -62,7 +62,8 @@ def test_every_recipe_with_every_accelerate_config(check):
     # battles each would be a larger step.
     assert output.count("not with fsdp.yaml, bnb_4bit_quant_storage") == 11
     assert output.count("not with zero3.yaml, load_in_4bit") == 11
-    assert output.count("not with multi_node.yaml, battles_per_step: 16 is not a multiple of") == 3
+    assert output.count("not with multi_node.yaml, battles_per_step: 16 is not a multiple of 64") == 1
+    assert output.count("not with multi_node.yaml, battles_per_step: 16 is not a multiple of 32") == 2
     assert "not with multi_node.yaml, battles_per_step: 8 is not a multiple of 16" in output
     assert output.count("  not with") == 26
     assert output.count("NOT CHECKED model_name_or_path: its configuration is not bundled, and not available") == 5
