@@ -238,7 +238,7 @@ def show_encode(figures: dict) -> list[str]:
 
 
 def timed_in_turn(functions: dict[str, Callable], repetitions: int) -> list[dict[str, float]]:
-    """Median seconds, and CPU seconds, of each. They run by turns: whatever else the machine does slows all of them."""
+    """Median seconds, and CPU seconds, of each. They run by turns: whatever else the machine does slows all."""
     taken: dict[str, list] = {name: [] for name in functions}
     for _ in range(repetitions):
         for name, function in functions.items():
