@@ -66,7 +66,7 @@ def main():
         pushes = [PushCallback(training, judge_file.base_model["id"])] if training.push_to_hub else []
         training.push_to_hub = False  # `pushes` replace the Trainer's own
 
-        model = run.load_model(model_config, base, judge_file, adapter, training.seed)
+        model = run.load_model(model_config, training, base, judge_file, adapter)
         run.align_special_tokens(model, tokenizer)
         trainer = JudgeTrainer(
             model=model,

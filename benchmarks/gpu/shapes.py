@@ -133,7 +133,7 @@ class Case:
         judge_config, model_config, training = self.configs
         self.judge_file = describe(judge_config, model_config, training, self.base, self.tokenizer)
         self.lora = lora_config(judge_config, model_config)
-        self.model = load_model(model_config, self.base, self.judge_file, adapter=None, seed=0)
+        self.model = load_model(model_config, training, self.base, self.judge_file, adapter=None)
 
     def prediction_inputs(self) -> list[torch.Tensor]:
         """The token ids of what a judge reads, each of shape `(1, tokens)`."""

@@ -101,7 +101,7 @@ def measure_steps(
     tokenizer = load_tokenizer(str(base), judge.pad_token)
     before = _peak_of_process()
     settings = run.describe(judge, model_config, training, base, tokenizer)
-    model = run.load_model(model_config, base, settings, None, training.seed)
+    model = run.load_model(model_config, training, base, settings, None)
     run.align_special_tokens(model, tokenizer)
     per_step = training.per_device_train_batch_size * training.gradient_accumulation_steps
     chosen = _representative(lengths, per_step * (1 + NUM_STEPS))

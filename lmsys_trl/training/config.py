@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from transformers.utils import is_torch_bf16_gpu_available
 from trl import SFTConfig
 
 from ..errors import raise_problems
@@ -62,6 +63,10 @@ class TrainingConfig(SFTConfig):
     gradient_checkpointing: bool | None = field(
         default=None, metadata={"help": "Deprecated name of activation_checkpointing (default: false)."}
     )
+    bf16: bool | None = field(
+        default=None,
+        metadata={"help": "Compute in bfloat16 (default: on a GPU that has it, unless fp16 is set)."},
+    )
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Exclude NaN and infinite losses from the logged loss."}
     )
@@ -79,6 +84,8 @@ class TrainingConfig(SFTConfig):
         self.remove_unused_columns = False  # the collator takes what it needs
         if self.use_cpu:
             self.dataloader_pin_memory = False
+        if self.bf16 is None:  # trl's default is true on any device; a CPU without its matrix units is slower with it
+            self.bf16 = not self.fp16 and not self.use_cpu and is_torch_bf16_gpu_available()
         if self.metric_for_best_model and self.greater_is_better is None:  # the Trainer expects so of all but losses
             self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") == "accuracy"
         super().__post_init__()

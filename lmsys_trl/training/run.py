@@ -185,11 +185,14 @@ def check_finished_judge(folder: Path, given: dict, base: Path, data: dict[str, 
 
 
 def load_model(
-    model_config: ModelConfig, base: Path, judge_file: JudgeFile, adapter: Path | None, seed: int
+    model_config: ModelConfig, training: TrainingConfig, base: Path, judge_file: JudgeFile, adapter: Path | None
 ) -> PreTrainedModel | PeftModel:
     """The base model with the judge's head, and with the earlier judge's adapter if there is one."""
-    model = load_base(base, model_config.dtype, model_config.attn_implementation, judge_file.precision["quantization"])
-    install_head(model, judge_file.head, judge_file.token_ids, seed)
+    attention = model_config.attn_implementation
+    if attention is None and training.use_cpu:
+        attention = "eager"  # on a CPU the backward pass of sdpa takes a quarter of a step
+    model = load_base(base, model_config.dtype, attention, judge_file.precision["quantization"])
+    install_head(model, judge_file.head, judge_file.token_ids, training.seed)
     if adapter is None:
         return model
     return attach_adapter(model, adapter, is_trainable=True)

@@ -1,5 +1,6 @@
 import copy
 import logging
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 from transformers import trainer_utils
+from trl import ModelConfig
 
 from lmsys_trl.data.schema import BATTLE_SCHEMA
 from lmsys_trl.data.synthetic import make_battles
@@ -24,6 +26,7 @@ from lmsys_trl.training.run import (
     align_special_tokens,
     encode_splits,
     evaluate_at_end,
+    load_model,
     log_validation_loss,
     select_training_data,
 )
@@ -252,6 +255,16 @@ def test_a_loss_that_is_not_a_number_or_explodes_stops_the_run_by_name(base, tmp
     trainer.model.get_output_embeddings().register_forward_hook(poisoned)
     with pytest.raises(UserError, match=f"step 2: the loss is .* on battles {ids[2]}, {ids[3]}"):
         trainer.train()
+
+
+def test_what_a_cpu_computes_in_without_a_word_in_the_yaml(base, tmp_path):
+    training = TrainingConfig(str(tmp_path), use_cpu=True)
+    assert training.bf16 is False and TrainingConfig(str(tmp_path), use_cpu=True, bf16=True).bf16
+    judge_file = SimpleNamespace(precision={"quantization": None}, head="lm_head", token_ids=[0, 1, 2])
+    for chosen, expected in ((None, "eager"), ("sdpa", "sdpa")):
+        model_config = ModelConfig(str(base), dtype="float32", attn_implementation=chosen)
+        model = load_model(model_config, training, base, judge_file, None)
+        assert model.config._attn_implementation == expected
 
 
 def test_mistakes_in_several_keys_at_once():
