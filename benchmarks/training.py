@@ -5,7 +5,7 @@ all; one process for each, which take steps by turns. On the GPU if there is one
 
     python benchmarks/training.py --quick          # the 135M model, under three minutes on two cores
     python benchmarks/training.py --record         # all, to docs/results.md
-    python benchmarks/training.py --per_device_train_batch_size 4 --implementations upper_bound ours --record
+    python benchmarks/training.py --max_tokens_per_batch 256 512 1024 --implementations upper_bound ours --record
     python benchmarks/training.py --quick --profile --record
 """
 
@@ -14,7 +14,7 @@ import random
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -39,8 +39,11 @@ from transformers import (
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 from trl import SFTConfig, SFTTrainer
 
+from lmsys_trl.battle import WINNERS
 from lmsys_trl.config import parse_config
-from lmsys_trl.encoding.examples import IGNORED
+from lmsys_trl.encoding.batching import token_batches
+from lmsys_trl.encoding.examples import IGNORED, letter_ids
+from lmsys_trl.models.head import MODULE, install_head
 from lmsys_trl.terminal import run_recipe
 from lmsys_trl.training.config import TrainingConfig
 from lmsys_trl.training.trainer import JudgeTrainer
@@ -58,7 +61,8 @@ MODELS = {
 }  # fmt: skip
 TITLES = {
     "upper_bound": "the upper bound: the bare backbone with the same LoRA, no padding, no head",
-    "ours": "`recipes/sft.py`",
+    "ours": "`recipes/sft.py`: `head: new` and `loss: letters`, as in the YAMLs of both",
+    "vocabulary": "the same over the vocabulary: `loss: answer`, the base model's head at letter and end token",
     "trl": "`trl.SFTTrainer`: its defaults",
     "plain": "`transformers.Trainer`: batches of 4 in file order, all logits",
 }
@@ -87,6 +91,9 @@ class BenchmarkConfig:
     implementations: list[str] = field(default_factory=lambda: list(TITLES), metadata={"help": "What is compared."})
     steps: int = field(default=5, metadata={"help": "Timed steps of each, after one that is not timed."})
     per_device_train_batch_size: int = field(default=1, metadata={"help": "Examples in our micro-batches."})
+    max_tokens_per_batch: list[int] = field(
+        default_factory=list, metadata={"help": "Compared as well: all battles of a step, divided by these tokens."}
+    )
     dtype: str = field(default="float32", metadata={"help": "Of the frozen weights."})
     bf16: bool = field(default=False, metadata={"help": "Compute in bfloat16. Some CPUs are slower with it."})
     layers: list[int] | None = field(default=None, metadata={"help": "Layers with LoRA (default: all)."})
@@ -101,7 +108,8 @@ def main():
     if config.quick:
         config.models, config.steps = ["SmolLM2-135M"], 2
     print(f"Device: {device_name()}", flush=True)
-    section, blocks, figures = "training" if config.per_device_train_batch_size == 1 else "training_batches", [], {}
+    section, blocks, figures = "training_batches" if config.max_tokens_per_batch else "training", [], {}
+    config.implementations = [*config.implementations, *map(str, config.max_tokens_per_batch)]
     for model in config.models:
         if config.profile:
             section = "training_profile"
@@ -188,18 +196,31 @@ def show(model: str, figures: dict, config: BenchmarkConfig) -> list[str]:
     """The table of a model and what follows from it. Both are printed."""
     batch = config.per_device_train_batch_size
     title = f"{model}, {batch} example{'s' * (batch > 1)} at a time"
+    titles = TITLES | {str(tokens): title_of_budget(tokens, model, config) for tokens in config.max_tokens_per_batch}
     rows = [
-        [TITLES[name], f"{speed:.0f}", f"{figures['peak_gib_over_loaded_model'][name]:.2f} GiB"]
+        [titles[name], f"{speed:.0f}", f"{figures['peak_gib_over_loaded_model'][name]:.2f} GiB"]
         for name, speed in figures["tokens_per_second"].items()
     ]
     blocks = [
         markdown_table([title, "tokens/s", "peak memory over the loaded model"], rows),
-        *compare(figures["seconds"], TITLES),
+        *compare(figures["seconds"], titles),
     ]
     if "memory_to_upper_bound" in figures:
         blocks[-1] += f" Memory: {figures['memory_to_upper_bound']:.2f} times the upper bound."
     print("", *blocks, sep="\n\n", flush=True)
     return blocks
+
+
+def title_of_budget(max_tokens: int, model: str, config: BenchmarkConfig) -> str:
+    """What `max_tokens_per_batch` comes to: the fraction of padding."""
+    examples = make_examples(
+        config.battles_per_step * (config.steps + 1), config.mean_length, MODELS[model].vocab_size
+    )
+    lengths, padded = [example["length"] for example in examples], 0
+    for start in range(0, len(lengths), config.battles_per_step):
+        step = lengths[start : start + config.battles_per_step]
+        padded += sum(len(batch) * step[batch[0]] for batch in token_batches(step, max_tokens))
+    return f"batches of at most {max_tokens} tokens: {1 - sum(lengths) / padded:.1%} padding"
 
 
 def show_profile(model: str, config: BenchmarkConfig) -> list[str]:
@@ -251,14 +272,22 @@ def work(name: str, model: str, config: BenchmarkConfig, parent: Connection | No
         }  # fmt: skip
         data = Dataset.from_list(examples)
         callbacks = {"callbacks": [StepByStep(parent)] if parent else []}
-        if name == "ours":
+        if name in ("ours", "vocabulary") or name.isdigit():
+            tokenizer = build_tokenizer()
+            if name != "vocabulary":
+                letters = letter_ids(tokenizer)
+                install_head(base, "new", [letters[winner] for winner in WINNERS])
+                lora.modules_to_save, options["loss"] = [MODULE], "letters"
+            if name.isdigit():
+                config = replace(config, per_device_train_batch_size=config.battles_per_step)
+                options["max_tokens_per_batch"] = int(name)
             options |= {
                 "battles_per_step": config.battles_per_step, "torch_compile": config.torch_compile,
                 "per_device_train_batch_size": config.per_device_train_batch_size,
             }  # fmt: skip
             trainer = JudgeTrainer(
                 model=base, args=TrainingConfig(**options), train_dataset=data, peft_config=lora,
-                processing_class=build_tokenizer(), **callbacks,
+                processing_class=tokenizer, **callbacks,
             )  # fmt: skip
         elif name == "trl":
             options |= {"per_device_train_batch_size": config.battles_per_step, "max_length": None}
@@ -275,7 +304,8 @@ def work(name: str, model: str, config: BenchmarkConfig, parent: Connection | No
                 model=get_peft_model(base, lora), args=TrainingArguments(**options), train_dataset=data,
                 data_collator=pad_right, **callbacks,
             )  # fmt: skip
-        sampler = our_batches(examples, config) if name == "ours" else torch.utils.data.SequentialSampler(data)
+        is_ours = isinstance(trainer, JudgeTrainer)
+        sampler = our_batches(examples, config) if is_ours else torch.utils.data.SequentialSampler(data)
         trainer._get_train_sampler = lambda *_: sampler  # the same battles in each step for all
         trainer.train()
 

@@ -108,7 +108,7 @@ def test_the_device_has_a_name(modules):
     assert modules["devices"].device_name()
 
 
-@pytest.mark.parametrize("name", ["upper_bound", "ours", "trl", "plain"])
+@pytest.mark.parametrize("name", ["upper_bound", "ours", "vocabulary", "120", "trl", "plain"])
 def test_each_training_takes_steps_and_reports_seconds_and_memory(modules, name):
     training = modules["training"]
     config = training.BenchmarkConfig(models=["tiny"], steps=1, battles_per_step=4, mean_length=50)
