@@ -35,7 +35,7 @@ class JudgeConfig:
         default="lm_head",
         metadata={
             "help": "What the letters' logits come from: the base model's head; or three rows that are trained with "
-            "the adapter, from those of the letters (letters) or from random ones (new). These need loss: letters."
+            "the adapter, from those of the letters (letters) or from zeros (new). These need loss: letters."
         },
     )
     swap: Literal["none", "all", "paired"] = field(

@@ -192,7 +192,7 @@ def load_model(
     if attention is None and training.use_cpu:
         attention = "eager"  # on a CPU the backward pass of sdpa takes a quarter of a step
     model = load_base(base, model_config.dtype, attention, judge_file.precision["quantization"])
-    install_head(model, judge_file.head, judge_file.token_ids, training.seed)
+    install_head(model, judge_file.head, judge_file.token_ids)
     if adapter is None:
         return model
     return attach_adapter(model, adapter, is_trainable=True)
