@@ -118,26 +118,33 @@ def read_source(
             f"{where}: all {num_rows} votes are blank: {column} holds none. Say where vote is with columns"
         )
     if blank_rows and source.blank_winner != "drop":
-        arena = (
-            ". One circulating copy of chatbot_arena_conversations has blanks for 'tie (bothbad)'"
-            if fmt.paths.get("conversation_a") == "conversation_a"
-            else ""
-        )
-        raise UserError(
-            f"{where}: {len(blank_rows)} of {num_rows} votes are blank, the first in {blank_rows[0]}{arena}. Say "
-            "what they mean with blank_winner: tie, or drop these rows with blank_winner: drop"
-        )
-    num_errors = sum(map(len, errors.values()))
-    if num_errors > max_broken_fraction * num_rows:
-        shown = [f"{_and_others(rows)}, {error}" for error, rows in list(errors.items())[:NUM_SHOWN]]
-        if num_left := num_errors - sum(map(len, list(errors.values())[:NUM_SHOWN])):
-            shown.append(f"and {num_left} more")
-        hint = (
-            "" if max_broken_fraction else ". lmsys-trl prepare removes such rows and makes a data set of the others"
-        )
-        raise UserError(shown, f"{where}: {num_errors} error{'s' * (num_errors > 1)} in {num_rows} rows{hint}:")
+        _refuse_blank_votes(blank_rows, num_rows, fmt, where)
+    if sum(map(len, errors.values())) > max_broken_fraction * num_rows:
+        _refuse_broken_rows(errors, num_rows, max_broken_fraction, where)
     if not num_rows and not lenient:
         raise UserError(f"{where}: has no rows")
+
+
+def _refuse_blank_votes(blank_rows: list[str], num_rows: int, fmt: Format, where: str) -> None:
+    arena = (
+        ". One circulating copy of chatbot_arena_conversations has blanks for 'tie (bothbad)'"
+        if fmt.paths.get("conversation_a") == "conversation_a"
+        else ""
+    )
+    raise UserError(
+        f"{where}: {len(blank_rows)} of {num_rows} votes are blank, the first in {blank_rows[0]}{arena}. Say "
+        "what they mean with blank_winner: tie, or drop these rows with blank_winner: drop"
+    )
+
+
+def _refuse_broken_rows(errors: dict[str, list[str]], num_rows: int, max_broken_fraction: float, where: str) -> None:
+    """One message with the number of all errors, and the first few with their rows."""
+    num_errors = sum(map(len, errors.values()))
+    shown = [f"{_and_others(rows)}, {error}" for error, rows in list(errors.items())[:NUM_SHOWN]]
+    if num_left := num_errors - sum(map(len, list(errors.values())[:NUM_SHOWN])):
+        shown.append(f"and {num_left} more")
+    hint = "" if max_broken_fraction else ". lmsys-trl prepare removes such rows and makes a data set of the others"
+    raise UserError(shown, f"{where}: {num_errors} error{'s' * (num_errors > 1)} in {num_rows} rows{hint}:")
 
 
 def read_sources(sources: Iterable[Source], ledger: Ledger) -> Iterator[dict]:
