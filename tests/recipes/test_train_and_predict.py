@@ -73,7 +73,7 @@ def test_what_a_finished_judge_consists_of(project):
     assert not {name for name in names if name.endswith((".bin", ".pt", ".pkl"))}
     settings = json.loads((judge / "judge.json").read_text())
     assert settings["base_model"]["id"] == "owner/tiny" and settings["max_length"] == 700
-    assert settings["temperature"] == 1.03 and settings["versions"]["trl"]
+    assert settings["temperature"] == 1.25 and settings["versions"]["trl"]
     for name in ("judge.json", "adapter_config.json"):
         assert str(project) not in (judge / name).read_text()
     assert json.loads((judge / "adapter_config.json").read_text())["base_model_name_or_path"] == "owner/tiny"
@@ -86,7 +86,7 @@ def test_a_finished_run_says_so(project):
     changes = ["--learning_rate", "0.5", "--temperature", "2", "--save_steps", "7"]
     output = recipe("sft.py", "smollm2.yaml", *TINY, "--output_dir", "runs/judge", *changes, cwd=project, fails=True)
     assert "runs/judge holds a finished judge with other settings or data" in output
-    assert "learning_rate: 0.001 then, 0.5 now" in output and "temperature: 1.03 then, 2.0 now" in output
+    assert "learning_rate: 0.001 then, 0.5 now" in output and "temperature: 1.25 then, 2.0 now" in output
     assert (project / "runs" / "judge" / "adapter_model.safetensors").read_bytes() == before
 
 
