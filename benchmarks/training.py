@@ -108,7 +108,8 @@ def main():
     if config.quick:
         config.models, config.steps = ["SmolLM2-135M"], 2
     print(f"Device: {device_name()}", flush=True)
-    section, blocks, figures = "training_batches" if config.max_tokens_per_batch else "training", [], {}
+    alone = config.per_device_train_batch_size == 1 and not config.max_tokens_per_batch
+    section, blocks, figures = "training" if alone else "training_batches", [], {}
     config.implementations = [*config.implementations, *map(str, config.max_tokens_per_batch)]
     for model in config.models:
         if config.profile:

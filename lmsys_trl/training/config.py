@@ -85,7 +85,8 @@ class TrainingConfig(SFTConfig):
         if self.use_cpu:
             self.dataloader_pin_memory = False
         if self.bf16 is None:  # trl's default is true on any device; a CPU without its matrix units is slower with it
-            self.bf16 = not self.fp16 and not self.use_cpu and is_torch_bf16_gpu_available()
+            is_native = not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
+            self.bf16 = not self.fp16 and not self.use_cpu and is_native and is_torch_bf16_gpu_available()
         if self.metric_for_best_model and self.greater_is_better is None:  # the Trainer expects so of all but losses
             self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") == "accuracy"
         super().__post_init__()
