@@ -136,6 +136,11 @@ def make_examples(num_examples: int, mean_length: int, vocabulary: int) -> list[
     return examples
 
 
+def examples_of(model: str, config: BenchmarkConfig) -> list[dict]:
+    """Those of all steps, with the one that is not timed."""
+    return make_examples(config.battles_per_step * (config.steps + 1), config.mean_length, MODELS[model].vocab_size)
+
+
 def measure(model: str, config: BenchmarkConfig) -> dict:
     """Seconds of each step, tokens per second and peak memory of each implementation, and ratios to ours."""
     context, workers = get_context("spawn"), {}
@@ -158,9 +163,7 @@ def measure(model: str, config: BenchmarkConfig) -> dict:
     for name, worker in workers.items():
         worker.send("end")
         gib[name] = worker.recv()
-    examples = make_examples(
-        config.battles_per_step * (config.steps + 1), config.mean_length, MODELS[model].vocab_size
-    )
+    examples = examples_of(model, config)
     tokens = [
         sum(example["length"] for example in examples[i : i + config.battles_per_step])
         for i in range(config.battles_per_step, len(examples), config.battles_per_step)
@@ -214,9 +217,7 @@ def show(model: str, figures: dict, config: BenchmarkConfig) -> list[str]:
 
 def title_of_budget(max_tokens: int, model: str, config: BenchmarkConfig) -> str:
     """What `max_tokens_per_batch` comes to: the fraction of padding."""
-    examples = make_examples(
-        config.battles_per_step * (config.steps + 1), config.mean_length, MODELS[model].vocab_size
-    )
+    examples = examples_of(model, config)
     lengths, padded = [example["length"] for example in examples], 0
     for start in range(0, len(lengths), config.battles_per_step):
         step = lengths[start : start + config.battles_per_step]
@@ -250,9 +251,7 @@ def show_profile(model: str, config: BenchmarkConfig) -> list[str]:
 def work(name: str, model: str, config: BenchmarkConfig, parent: Connection | None) -> None:
     """Train with one implementation: a step whenever the parent asks for one, or all at once without a parent."""
     torch.manual_seed(0)
-    examples = make_examples(
-        config.battles_per_step * (config.steps + 1), config.mean_length, MODELS[model].vocab_size
-    )
+    examples = examples_of(model, config)
     base = AutoModelForCausalLM.from_config(
         MODELS[model], dtype=getattr(torch, config.dtype), attn_implementation="eager"
     )
