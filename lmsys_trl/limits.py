@@ -99,7 +99,7 @@ RANGES = {
          "battles_per_step", "lora_r", "max_length", "inference_max_length", "max_tokens_per_batch", "shard_size",
          "num_battles", "max_battles", "num_train", "num_test", "validation_size", "eval_accumulation_steps",
          "dataloader_prefetch_factor", "ddp_bucket_cap_mb", "ddp_timeout", "torch_empty_cache_steps",
-         "num_predicted", "mean_length"), AT_LEAST_ONE,
+         "num_predicted", "mean_length", "loraplus_lr_ratio"), AT_LEAST_ONE,
     ),
     **dict.fromkeys(("num_folds", "save_total_limit"), AT_LEAST_TWO),
     **dict.fromkeys(

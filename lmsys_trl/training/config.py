@@ -41,6 +41,10 @@ class TrainingConfig(SFTConfig):
         default=0.0,
         metadata={"help": "With swap: paired, the weight of the KL divergence between both orders of the answers."},
     )
+    loraplus_lr_ratio: float = field(
+        default=1.0,
+        metadata={"help": "LoRA+: the learning rate of the adapter's B matrices over learning_rate, which A keeps."},
+    )
     hard_weight: float = field(default=1.0, metadata={"help": "With teachers, the weight of the votes in the loss."})
     kl_weight: float = field(default=1.0, metadata={"help": "The weight of the KL divergence to the teachers."})
     cosine_weight: float = field(
@@ -106,6 +110,8 @@ class TrainingConfig(SFTConfig):
             problems.append(
                 f"metric_for_best_model: expected one of {', '.join(METRICS)}, found {self.metric_for_best_model}"
             )
+        if self.loraplus_lr_ratio != 1 and not self.optim.startswith(("adamw", "paged_adamw")):
+            problems.append(f"loraplus_lr_ratio: not with optim: {self.optim.value}. Use adamw_torch_fused")
         batch_size = self.per_device_train_batch_size * self.world_size
         if self.battles_per_step is not None and self.battles_per_step % batch_size:
             problems.append(

@@ -6,6 +6,7 @@ import time
 
 import torch
 from accelerate import PartialState
+from peft.optimizers import create_loraplus_optimizer
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
@@ -56,6 +57,22 @@ class JudgeTrainer(SFTTrainer):
         self.add_callback(_StopOnSignal())
         self.add_callback(self._guard)  # after the other, which may ask for a checkpoint
         self._start_counting()
+
+    def create_optimizer(self, model=None):
+        """With `loraplus_lr_ratio` that of LoRA+ (https://huggingface.co/papers/2402.12354), from peft."""
+        if self.optimizer is None and self.args.loraplus_lr_ratio != 1:
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = create_loraplus_optimizer(
+                model or self.model,
+                optimizer_class,
+                loraplus_lr_ratio=self.args.loraplus_lr_ratio,
+                loraplus_lr_embedding=self.args.learning_rate,
+                loraplus_weight_decay=self.args.weight_decay,
+                **settings,
+            )
+            groups = self.optimizer.param_groups
+            self.optimizer.param_groups = [group for group in groups if group["params"]]  # DeepSpeed flattens each
+        return super().create_optimizer(model)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """The batches that the collator has made of a step's examples, one after the other."""

@@ -159,6 +159,23 @@ def test_adapters_move_and_the_base_does_not(base, tmp_path):
     assert len(losses) == 3 and all(loss > 0 for loss in losses)
 
 
+def test_lora_plus(base, tmp_path):
+    """AdamW's first step is the learning rate, whatever the gradient; A has none before B has moved."""
+    steps = []
+    for ratio in (1, 4):
+        options = {"optim": "adamw_torch", "learning_rate": 1e-3, "weight_decay": 0.0, "loraplus_lr_ratio": ratio}
+        trainer = make_trainer(base, tmp_path / str(ratio), head="letters", loss="letters", **options)
+        before = adapter(trainer)
+        trainer.train()
+        steps.append({name: (value - before[name]).abs().median() for name, value in adapter(trainer).items()})
+    for name, step in steps[1].items():
+        expected = 0 if "lora_A" in name else 4e-3 if "lora_B" in name else 1e-3
+        assert step.item() == pytest.approx(expected, rel=1e-2), name
+        assert steps[0][name].item() == pytest.approx(min(expected, 1e-3), rel=1e-2), name
+    with pytest.raises(UserError, match="loraplus_lr_ratio: not with optim: sgd"):
+        TrainingConfig(output_dir="judge", loraplus_lr_ratio=4, optim="sgd")
+
+
 def test_padding():
     batch = pad_left(
         [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, {"input_ids": [8], "labels": [-100]}], pad_token_id=0
