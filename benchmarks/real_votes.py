@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,11 @@ from results import hide_paths, markdown_table, record
 
 from lmsys_trl.artifacts import strip_local_paths
 from lmsys_trl.config import parse_config
+from lmsys_trl.data.columns import TURN_COLUMNS
 from lmsys_trl.data.dataset import load_battles
+from lmsys_trl.encoding.examples import example_spans
+from lmsys_trl.encoding.tokenizer import load_tokenizer
+from lmsys_trl.models.judge_file import JudgeFile
 from lmsys_trl.predictions.baselines import baseline_predictions
 from lmsys_trl.predictions.calibration import WITH_STYLE, apply_calibration, cross_fitted
 from lmsys_trl.predictions.features import features_of, features_table, load_features
@@ -124,15 +129,20 @@ def show_judges(name: str, figures: dict, titles: dict[str, str]) -> list[str]:
 def show_style(output: Path, titles: dict[str, str]) -> list[str]:
     """
     Judges on the held-out prompts with length and style beside them: the mean of their probabilities and those of the
-    regression that was fitted on the training votes; and a correction that is fitted on the held-out votes alone, on
-    four fifths of the groups for the others, with the penalty in the middle of the range.
+    regression that was fitted on the training votes; a correction that is fitted on the held-out votes alone, on four
+    fifths of the groups for the others, with the penalty in the middle of the range; and the regression by itself, on
+    the parts of the texts that the judge reads.
     """
-    battles = list(load_battles(str(output / "data"))["validation"])
+    splits = load_battles(str(output / "data"))
+    battles = list(splits["validation"])
     table = load_predictions(str(output / "held_out" / "predictions.parquet"))
     of_judges = table["judge"] if "judge" in table else pd.Series(next(iter(titles)), table.index)
     files = []
     for number, judge in enumerate(titles):
-        training = load_features(output / f"judge{number}")
+        folder = output / f"judge{number}"
+        read = [features_table(as_read(splits[name], folder)) for name in ("validation", "train")]
+        style_as_read = baseline_predictions(*read)[0]["logistic_regression"]
+        training = load_features(folder)
         regression = baseline_predictions(features_table(battles), training)[0]["logistic_regression"]
         rows = table[(of_judges == judge) & (table["order"] == "mean")].set_index("id", drop=False)
         rows = rows.loc[[battle["id"] for battle in battles]].drop(columns="judge", errors="ignore")
@@ -142,6 +152,7 @@ def show_style(output: Path, titles: dict[str, str]) -> list[str]:
         for name, changed in (
             ("mean_with_regression", (probabilities + regression) / 2),
             ("corrected_by_style", cross_fitted(columns, *votes_and_groups(rows), fit, apply_calibration)),
+            ("style_as_read", style_as_read),
         ):
             files.append(output / f"{name}{number if len(titles) > 1 else ''}.parquet")
             save_predictions(rows.assign(**dict(zip(PROBABILITIES, changed.T, strict=True))), files[-1])
@@ -167,6 +178,21 @@ def show_style(output: Path, titles: dict[str, str]) -> list[str]:
     ]
     print("", *blocks, sep="\n\n", flush=True)
     return blocks
+
+
+def as_read(battles: Iterable[dict], judge: Path) -> list[dict]:
+    """The battles with no more of their texts than the judge is shown, by the judge's own tokens."""
+    tokenizer, settings, battles = load_tokenizer(str(judge)), JudgeFile.load(judge), list(battles)
+    encoded = example_spans(battles, tokenizer, settings.max_length, settings.prompt_version)
+    read = []
+    for battle, (*_, spans) in zip(battles, encoded, strict=True):
+        texts: dict[str, list[str]] = {name: [] for name in TURN_COLUMNS}
+        for span in spans:
+            if span.name in texts:
+                ids = tokenizer(battle[span.name][span.turn - 1] or "", add_special_tokens=False)["input_ids"]
+                texts[span.name].append(tokenizer.decode(ids[: span.kept]))
+        read.append(battle | texts)
+    return read
 
 
 def learning_curve(judge: Path) -> dict[int, float]:

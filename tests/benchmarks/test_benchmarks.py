@@ -63,6 +63,16 @@ def test_a_long_run_is_watched(base, tmp_path):
     assert "open files: " in output and "Traceback" not in output
 
 
+def test_what_a_judge_reads_of_texts(modules, base, tmp_path):
+    judge = build_judge(base, tmp_path / "judge")
+    short = {"id": "1", "prompt": ["1 + 1?", None], "response_a": ["2", ""], "response_b": ["two", "#Prompt"]}
+    long = {"id": "2", "prompt": ["Why?"], "response_a": ["It is so. " * 500], "response_b": ["No."]}
+    whole, cut = modules["real_votes"].as_read([short, long], judge)
+    assert whole == short | {"prompt": ["1 + 1?", ""]}
+    assert cut["prompt"] == ["Why?"] and cut["response_b"] == ["No."]
+    assert 100 < len(cut["response_a"][0]) < 5000 and long["response_a"][0].startswith(cut["response_a"][0])
+
+
 def test_help_of_the_gpu_kit():
     output = run(sys.executable, "benchmarks/gpu/run_gpu.py", "--help", cwd=REPOSITORY)
     assert all(option in output for option in ("--kit_dir", "--output_dir", "--assets", "--budget"))
