@@ -73,6 +73,7 @@ def main():
     from lmsys_trl.report.judges import (
         common_training,
         complete_lengths,
+        is_calibrated_on,
         num_training_prompts,
         predict_votes,
         resolve_adapters,
@@ -124,6 +125,7 @@ def main():
         figures = report_figures(votes, judges, baselines, attributes, known)
         for name, judge in figures["judges"].items():
             judge["num_battles_with_a_training_prompt"] = num_training_prompts(features, training.get(name))
+            judge["is_calibrated_on_these_votes"] = is_calibrated_on(adapters.get(name), votes.index)
         if config.attack:
             figures["attacks"] = attack_judges(config.attack, adapters, battles, tables, base_model, inference, shards)
         record = {

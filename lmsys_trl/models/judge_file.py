@@ -40,7 +40,7 @@ class JudgeFile:
             trained with the adapter and began as those of the "letters" or as "new" ones.
         fold (`int`, *optional*): The fold it was not trained on.
         calibration (`dict`): "position", and by order "ab" or "mean": `temperature`, `biases` and what they were
-            fitted on.
+            fitted on, the predictions file and its `battles`.
         merged (`list[str]`, *optional*): The adapters it is the average of.
         command (`str`), configuration (`dict`), versions (`dict`): How it was made.
     """

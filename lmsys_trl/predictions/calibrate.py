@@ -8,7 +8,7 @@ from ..terminal import logger
 from .calibration import best_calibration
 from .features import FEATURES
 from .position import correct_position, fit_position
-from .table import PROBABILITIES, has_vote, vote_fractions, votes_and_groups
+from .table import PROBABILITIES, battles_fingerprint, has_vote, vote_fractions, votes_and_groups
 
 CALIBRATED_ORDERS = {"ab": "one order of the answers", "mean": "both orders"}
 
@@ -79,7 +79,7 @@ def fit_calibrations(
         if features is not None:
             columns = np.hstack([columns, features.loc[rows["id"]].to_numpy()])
         calibration, helps = best_calibration(columns, *votes_and_groups(rows), regression)
-        calibration["fitted_on"] = fitted_on
+        calibration |= {"fitted_on": fitted_on, "battles": battles_fingerprint(rows["id"])}
         if "style" in calibration:
             calibration["style"]["features"] = list(FEATURES)
         _log_calibration(description, calibration, helps)

@@ -17,6 +17,7 @@ from ..models.adapter import resolve_adapter
 from ..models.judge_file import JudgeFile
 from ..models.precision import precision_overrides
 from ..options import BaseModelConfig, InferenceConfig
+from ..predictions.table import battles_fingerprint
 
 UNLIMITED = 10**9  # tokens in an example
 
@@ -94,6 +95,14 @@ def common_training(training: list[pd.DataFrame | None]) -> pd.DataFrame | None:
     """The training features that all adapters have in common, or None if they differ: baselines need one training."""
     first = training[0] if training else None
     return first if first is not None and all(first.equals(other) for other in training) else None
+
+
+def is_calibrated_on(adapter: Path | None, ids: Collection[str]) -> bool | None:
+    """Whether a judge's calibration was fitted on the votes on just these battles; None without an adapter."""
+    if adapter is None:
+        return None
+    found = {calibration.get("battles") for calibration in JudgeFile.load(adapter).calibration.values()}
+    return battles_fingerprint(ids) in found
 
 
 def num_training_prompts(features: pd.DataFrame, training: pd.DataFrame | None) -> int | None:

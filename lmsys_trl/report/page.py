@@ -17,7 +17,7 @@ from ..predictions.table import VOTE_COLUMNS, save_predictions
 from .bootstrap import GroupBootstrap
 from .conclusion import best_first, conclusion
 from .plots import confusion_matrix, flips_plot, known_plot, loss_by_length, ratings_plot, reliability_diagram
-from .summary import score_rows
+from .summary import not_out_of_sample, score_rows
 from .votes import JudgePredictions
 
 MAX_TEXT_LENGTH = 700  # characters of a prompt or an answer that are shown
@@ -163,6 +163,7 @@ def _render(template: str, figures: dict, record: dict, **values: Any) -> str:
             figures=figures,
             record=record,
             rows=score_rows(figures),
+            not_out_of_sample=not_out_of_sample(figures),
             judges=best_first(figures),
             first_plots=FIRST_PLOTS,
             **values,

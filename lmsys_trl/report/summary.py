@@ -25,6 +25,19 @@ def behind_baselines(figures: dict) -> list[str]:
     return [name for name, judge in figures["judges"].items() if judge["log_loss"]["value"] > lowest]
 
 
+def not_out_of_sample(figures: dict) -> list[tuple[str, str]]:
+    """The judges that have seen these votes, or their prompts, and in what way."""
+    found = []
+    for name, judge in figures["judges"].items():
+        if num_battles := judge.get("num_battles_with_a_training_prompt"):
+            found.append(
+                (name, f"{num_battles:,} of these battles share their first prompt with its training battles")
+            )
+        if judge.get("is_calibrated_on_these_votes"):
+            found.append((name, "it was calibrated on these very votes"))
+    return [(name, f"{reason}, so its figures are too good") for name, reason in found]
+
+
 def format_summary(figures: dict) -> str:
     """The most important figures as a table and sentences."""
     rows = {f"{name}, {title}" if name else title: scores for name, title, scores in score_rows(figures)}
@@ -35,6 +48,7 @@ def format_summary(figures: dict) -> str:
         lines.append(f"{name:{width}} {log_loss:9.4f} {accuracy:9.1%} {brier:12.4f} {ece:6.3f}")
     if figures["num_groups"] < MIN_GROUPS:
         lines.append(f"only {figures['num_groups']} groups of prompts: intervals and cross-fitted figures say little")
+    lines += [f"{name}: {reason}" for name, reason in not_out_of_sample(figures)]
     for name in behind_baselines(figures):
         lines.append(f"{name} has a higher log loss than a baseline: it predicts these votes worse than that does")
     for name, judge in figures["judges"].items():

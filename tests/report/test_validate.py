@@ -10,7 +10,8 @@ from helpers.run import REPOSITORY, recipe
 from helpers.votes import write_votes
 
 from lmsys_trl.data.synthetic import make_battles
-from lmsys_trl.predictions.table import PROBABILITIES
+from lmsys_trl.predictions.features import save_features
+from lmsys_trl.predictions.table import PROBABILITIES, load_predictions, save_predictions
 from lmsys_trl.report import METRICS_VERSION
 
 # multi_gpu.yaml as it is, except for the number of processes: without a GPU they talk over gloo.
@@ -62,6 +63,32 @@ def test_several_judges(project):
     by_pair = dict(zip(pairs, figures["differences"], strict=True))
     assert by_pair["one", "runs/judge"]["log_loss"]["value"] == pytest.approx(0, abs=1e-5)
     assert abs(by_pair["other.zip", "runs/judge"]["log_loss"]["value"]) > 1e-3
+
+
+def test_votes_that_a_judge_has_seen(project):
+    """A report says so where it was calibrated on just these battles, or trained on their prompts."""
+    shutil.copytree(project / "runs" / "judge", project / "runs" / "seen")
+    battles = make_battles(40, seed="validate")
+    save_features(battles[:3], project / "runs" / "seen")
+    too_sure = load_predictions(project / "one" / "predictions.parquet")
+    powers = too_sure[PROBABILITIES].to_numpy() ** 20
+    too_sure[PROBABILITIES] = powers / powers.sum(axis=1, keepdims=True)
+    save_predictions(too_sure, project / "too_sure.parquet")
+    recipe("calibrate.py", "--adapter", "runs/seen", "--predictions", "too_sure.parquet", cwd=project)
+    output, figures, _ = validate(project, "seen", "--adapter", "runs/seen")
+    assert figures["judges"]["runs/seen"]["is_calibrated_on_these_votes"] is True
+    shared = figures["judges"]["runs/seen"]["num_battles_with_a_training_prompt"]
+    assert 3 <= shared < 40
+    for text in (
+        "it was calibrated on these very votes, so its figures are too good",
+        f"{shared} of these battles share their first prompt with its training battles, so its figures are too good",
+    ):
+        assert f"runs/seen: {text}" in output
+        assert f'<b class="bad">runs/seen: {text}.</b>' in (project / "seen" / "report.html").read_text()
+        assert f"**`runs/seen`: {text}.**" in (project / "seen" / "report.md").read_text()
+    write_votes(project / "others.csv", battles[:30])
+    arguments = ["--adapter", "runs/seen", "--test_file", "others.csv", "--output_dir", "others"]
+    assert "calibrated on these" not in recipe("validate.py", *arguments, cwd=project)
 
 
 def test_an_interrupted_report_resumes(project):
