@@ -6,7 +6,6 @@ all; one process for each, which take steps by turns. On the GPU if there is one
     python benchmarks/training.py --quick          # the 135M model, under three minutes on two cores
     python benchmarks/training.py --record         # all, to docs/results.md
     python benchmarks/training.py --max_tokens_per_batch 256 512 1024 --implementations upper_bound ours --record
-    python benchmarks/training.py --quick --profile --record
 """
 
 import json
@@ -26,7 +25,6 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from results import markdown_table, record
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from torch.autograd import DeviceType
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
@@ -67,16 +65,6 @@ TITLES = {
     "plain": "`transformers.Trainer`: batches of 4 in file order, all logits",
 }
 
-KINDS = {  # operators of torch, as the profiler names them
-    "matrix products of the layers and LoRA": ("mm", "addmm", "linear", "matmul", "mkldnn_convolution"),
-    "attention: products and softmax": ("bmm", "baddbmm", "_softmax", "_softmax_backward_data"),
-    "casts between float32 and bfloat16, copies": ("copy_", "_to_copy", "clone", "cat"),
-    "elementwise: norms, activations, sums": (
-        "mul", "add", "add_", "mul_", "neg", "silu", "silu_backward", "pow", "mean", "sum", "rsqrt", "div", "gelu",
-        "tanh", "gelu_backward", "tanh_backward", "fill_", "masked_fill_", "sigmoid",
-    ),
-}  # fmt: skip
-
 
 @dataclass
 class BenchmarkConfig:
@@ -98,31 +86,31 @@ class BenchmarkConfig:
     bf16: bool = field(default=False, metadata={"help": "Compute in bfloat16. Some CPUs are slower with it."})
     layers: list[int] | None = field(default=None, metadata={"help": "Layers with LoRA (default: all)."})
     torch_compile: bool = field(default=False, metadata={"help": "Compile our model."})
-    profile: bool = field(default=False, metadata={"help": "Instead, show what our steps spend their time on."})
     record: bool = field(default=False, metadata={"help": "Write the tables to docs/results.md."})
     json: str | None = field(default=None, metadata={"help": "A file for the figures."})
 
 
 def main():
-    config, _ = parse_config(BenchmarkConfig)
-    if config.quick:
-        config.models, config.steps = ["SmolLM2-135M"], 2
-    print(f"Device: {device_name()}", flush=True)
+    config = parse_benchmark()
     alone = config.per_device_train_batch_size == 1 and not config.max_tokens_per_batch
     section, blocks, figures = "training" if alone else "training_batches", [], {}
     config.implementations = [*config.implementations, *map(str, config.max_tokens_per_batch)]
     for model in config.models:
-        if config.profile:
-            section = "training_profile"
-            blocks += show_profile(model, config)
-        else:
-            figures[model] = measure(model, config)
-            blocks += show(model, figures[model], config)
+        figures[model] = measure(model, config)
+        blocks += show(model, figures[model], config)
     if config.record:
         record(section, *blocks)
-    if config.json and figures:
+    if config.json:
         content = {"device": device_name(), "ratios": figures[config.models[0]]["ratios"], "models": figures}
         Path(config.json).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def parse_benchmark() -> BenchmarkConfig:
+    config, _ = parse_config(BenchmarkConfig)
+    if config.quick:
+        config.models, config.steps = ["SmolLM2-135M"], 2
+    print(f"Device: {device_name()}", flush=True)
+    return config
 
 
 def make_examples(num_examples: int, mean_length: int, vocabulary: int) -> list[dict]:
@@ -223,29 +211,6 @@ def title_of_budget(max_tokens: int, model: str, config: BenchmarkConfig) -> str
         step = lengths[start : start + config.battles_per_step]
         padded += sum(len(batch) * step[batch[0]] for batch in token_batches(step, max_tokens))
     return f"batches of at most {max_tokens} tokens: {1 - sum(lengths) / padded:.1%} padding"
-
-
-def show_profile(model: str, config: BenchmarkConfig) -> list[str]:
-    """Our steps under the profiler of torch: the fraction of each kind of work, by the time of its operators."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if CUDA:
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as profiler:
-        work("ours", model, config, None)
-    time_of = "self_device_time_total" if CUDA else "self_cpu_time_total"
-    # A GPU's kernels are listed on their own too, and once more as the time of the operator that started them.
-    events = [event for event in profiler.key_averages() if event.device_type == DeviceType.CPU]
-    total = sum(getattr(event, time_of) for event in events)
-    kinds = dict.fromkeys([*KINDS, "the optimizer", "all else"], 0.0)
-    for event in events:
-        name = event.key.removeprefix("aten::")
-        kind = next((kind for kind, names in KINDS.items() if name in names), "all else")
-        kinds["the optimizer" if "Optimizer" in name or "_foreach" in name else kind] += getattr(event, time_of)
-    title = f"{model}, {config.steps + 1} steps and their preparation"
-    rows = [[kind, f"{time / total:.1%}"] for kind, time in sorted(kinds.items(), key=lambda item: -item[1])]
-    table = markdown_table([title, f"of {total / 1e6:.0f} seconds of all operators"], rows)
-    print(f"\n{table}", flush=True)
-    return [table]
 
 
 def work(name: str, model: str, config: BenchmarkConfig, parent: Connection | None) -> None:

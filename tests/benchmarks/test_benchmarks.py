@@ -1,6 +1,7 @@
 """The benchmarks start, and what they measure with works. How fast anything is, no test says."""
 
 import importlib
+import re
 import sys
 import time
 from multiprocessing import Pipe
@@ -23,7 +24,7 @@ def modules():
     """Modules of benchmarks/ by name, imported as they import each other."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(BENCHMARKS)
-        names = ("devices", "results", "training", "prediction", "data", "real_votes", "demo")
+        names = ("devices", "results", "training", "prediction", "data", "real_votes", "demo", "training_profile")
         found = {name: importlib.import_module(name) for name in names}
         patch.setitem(found["training"].MODELS, "tiny", TINY)
         yield found
@@ -48,6 +49,7 @@ def modules():
         ("scaling.py", "--steps"),
         ("teachers.py", "--validation_fraction"),
         ("training.py", "--implementations"),
+        ("training_profile.py", "--steps"),
     ],
 )
 def test_help_lists_the_options(name, option, tmp_path):
@@ -129,6 +131,15 @@ def test_each_training_takes_steps_and_reports_seconds_and_memory(modules, name)
     ready, *seconds, gib = [parent.recv() for _ in range(4)]
     assert ready == "ready" and all(0 < s < 60 for s in seconds)
     assert 0 <= gib < 2 and not parent.poll()
+
+
+def test_the_profile_of_steps_is_divided_by_kind(modules):
+    config = modules["training"].BenchmarkConfig(models=["tiny"], steps=1, battles_per_step=4, mean_length=50)
+    table = modules["training_profile"].show_profile("tiny", config)
+    percentages = dict(re.findall(r"^\| (.+?) \| ([\d.]+)% \|$", table, re.MULTILINE))
+    assert percentages.keys() == {*modules["training_profile"].KINDS, "the optimizer", "all else"}
+    assert sum(map(float, percentages.values())) == pytest.approx(100, abs=0.5)
+    assert float(percentages["matrix products of the layers and LoRA"]) > 0
 
 
 @pytest.mark.parametrize("name", ["upper_bound", "ours", "notebook", "generate"])
