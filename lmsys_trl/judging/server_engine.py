@@ -11,6 +11,7 @@ from ..errors import UserError
 from .loading import JudgeParts
 
 CONCURRENCY, ATTEMPTS = 32, 5  # requests at a time, and tries of each
+TIMEOUT = 600  # seconds without an answer, after which a server hangs: it is not asked again
 MAX_LOG = 1e-3  # of a log probability: 0, and what rounding adds
 
 
@@ -37,7 +38,7 @@ class ServerEngine:
                 "OPENAI_API_KEY: holds characters that no key has, such as the end of a line. Set it again"
             )
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx2.Client(headers=headers, timeout=600)
+        self._client = httpx2.Client(headers=headers, timeout=httpx2.Timeout(TIMEOUT, connect=10))
 
     def log_probabilities(self, examples: list[list[int]]) -> list[list[float]]:
         """Of the letters, after each example."""
@@ -81,6 +82,8 @@ class ServerEngine:
                 response = self._client.post(self._url, json=body)
             except httpx2.InvalidURL as error:
                 raise UserError(f"base_url: {self._url} is no address: {error}") from error
+            except httpx2.ReadTimeout as error:
+                raise UserError(f"base_url: {self._url} has not answered for {TIMEOUT} s: it hangs") from error
             except httpx2.HTTPError as error:
                 problem = f"{type(error).__name__}: {error}"
                 continue

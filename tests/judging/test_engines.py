@@ -7,6 +7,7 @@ its documented interface computes the same with transformers, so that the worker
 
 import json
 import os
+import socket
 import stat
 import sys
 import threading
@@ -234,6 +235,19 @@ def test_what_no_server_should_return_is_refused(project, judge):
             odd.predict("Why?", "So.", "No.")
     server.shutdown()
     server.server_close()
+
+
+def test_a_server_that_hangs_is_asked_once(project, judge, monkeypatch):
+    monkeypatch.setattr("lmsys_trl.judging.server_engine.TIMEOUT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # which accepts what it is told, and says nothing
+        options = {"engine": "server", "engine_python": None, "served_model": "judge"}
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        with pytest.raises(UserError, match="has not answered for 0.5 s"):
+            on_engine(project, base_url=url, **options).predict("Why?", "So.", "No.")
+        server.setblocking(False)
+        server.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 def test_an_address_and_a_key_that_are_none(project, monkeypatch):
