@@ -89,7 +89,10 @@ class InferenceConfig:
     load_in_4bit: bool | None = field(default=None, metadata={"help": "Load in nf4; false: weights as they are."})
     load_in_8bit: bool | None = field(default=None, metadata={"help": "Load in 8 bits; false: weights as they are."})
     attn_implementation: Attention | None = field(
-        default=None, metadata={"help": "How attention is computed (default: sdpa where the model has it)."}
+        default=None,
+        metadata={
+            "help": "How attention is computed (default: as in training, or instead of eager the model's own choice)."
+        },
     )
     max_tokens_per_batch: int | None = field(
         default=None, metadata={"help": "Tokens in a forward pass, with padding (default: 512 on a CPU, else 4096)."}

@@ -10,6 +10,7 @@ from trl import ModelConfig
 from ..encoding.batching import CPU_TOKENS, GPU_TOKENS, token_batches
 from ..options import JudgeConfig
 from ..training.config import TrainingConfig
+from ..training.run import attention_in_training
 from .changes import Case, smallest_change
 from .cost import Work, prediction_work, training_work
 from .gpus import Gpu
@@ -136,8 +137,9 @@ def make_plan(
         lengths (`Lengths`): Of the examples.
         request (`Request`): For which GPUs, at which prices.
     """
-    shape = shape_of_recipe(config, judge, model)
     setup = setup_of_recipe(config, model, training, cluster, request.on_gpu)
+    letters = shape_of_recipe(config, judge, model)
+    shape = replace(letters, attention=attention_in_training(model, not setup.on_gpu) or letters.attention)
     smallest = 2 if judge.swap == "paired" else 1
     at_once = training.per_device_train_batch_size * smallest
     batches = possible_batches(lengths.training, at_once, max_tokens(training, setup))
@@ -151,7 +153,6 @@ def make_plan(
     work = training_work(shape, setup, lengths.training, epochs, batch.examples, per_step * smallest)
 
     reading = replace(setup, sharding="none", checkpointing=False, processes=1)
-    letters = replace(shape, attention=model.attn_implementation or shape.attention)
     tokens = GPU_TOKENS if setup.on_gpu else CPU_TOKENS
     batches = possible_batches(lengths.prediction, len(lengths.prediction), tokens)
     prediction_batch = max(batches, key=lambda batch: prediction_memory(letters, reading, batch).total)

@@ -184,13 +184,16 @@ def check_finished_judge(folder: Path, given: dict, base: Path, data: dict[str, 
     )
 
 
+def attention_in_training(model_config: ModelConfig, on_cpu: bool) -> str | None:
+    """On a CPU eager where nothing is said: the backward pass of sdpa would take a quarter of a step."""
+    return model_config.attn_implementation or ("eager" if on_cpu else None)
+
+
 def load_model(
     model_config: ModelConfig, training: TrainingConfig, base: Path, judge_file: JudgeFile, adapter: Path | None
 ) -> PreTrainedModel | PeftModel:
     """The base model with the judge's head, and with the earlier judge's adapter if there is one."""
-    attention = model_config.attn_implementation
-    if attention is None and training.use_cpu:
-        attention = "eager"  # on a CPU the backward pass of sdpa takes a quarter of a step
+    attention = attention_in_training(model_config, training.use_cpu)
     model = load_base(base, model_config.dtype, attention, judge_file.precision["quantization"])
     install_head(model, judge_file.head, judge_file.token_ids)
     if adapter is None:

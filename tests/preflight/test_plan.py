@@ -424,6 +424,18 @@ def test_on_a_cpu_there_are_no_gpus(plan):
     assert "CUDA" not in output and "hours" not in output and "1 x 700" in output
 
 
+def test_attention_is_planned_as_it_trains():
+    """On a CPU with eager attention where nothing is said, as sft trains; predictions are the model's own choice."""
+    lengths = stated_lengths(4, None, 1024, 1024)
+    for options, on_gpu, attention in (([], False, "eager"), ([], True, "sdpa"), (["sdpa"], False, "sdpa")):
+        recipe = read("smollm2.yaml", *(word for name in options for word in ("--attn_implementation", name)))
+        config = find_model_config("HuggingFaceTB/SmolLM2-135M-Instruct", None, None)[0]
+        plan = make_plan(config, *recipe, None, lengths, Request(find_gpus(["T4"]), 0.4, 0.1, {}, on_gpu=on_gpu))
+        assert plan.shape.attention == attention
+        own = replace(plan.shape, attention="sdpa")
+        assert plan.prediction_memory == prediction_memory(own, plan.setup, plan.prediction_batch)
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
