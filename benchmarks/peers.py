@@ -1,7 +1,7 @@
 """
 This project against pairjudge, its direct peer: the same base model, votes, LoRA, learning rate, steps and maximum
-length. Trains both, one after the other, and validates both on the same held-out votes. The report is in
-OUTPUT/report.
+length; ours with the head, the loss and the LoRA+ of its recipe. Trains both, one after the other, and validates both
+on the same held-out votes. The report is in OUTPUT/report.
 
     python benchmarks/peers.py --output_dir runs/peers --record
     python benchmarks/peers.py --output_dir runs/peers --train_file votes.csv --test_file others.csv
@@ -48,7 +48,8 @@ class PeersConfig:
     max_length: int = field(default=1024, metadata={"help": "Maximum tokens in an example, of both."})
     seed: int = field(default=42, metadata={"help": "Of both."})
     options: list[str] = field(
-        default_factory=lambda: ["loss=letters", "head=new"], metadata={"help": "key=value for recipes/sft.py."}
+        default_factory=lambda: ["loss=letters", "head=new", "loraplus_lr_ratio=4"],
+        metadata={"help": "key=value for recipes/sft.py."},
     )
     record: bool = field(default=False, metadata={"help": "Write the table to docs/results.md."})
     section: str = field(default="peers", metadata={"help": "Of docs/results.md."})

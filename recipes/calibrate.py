@@ -49,7 +49,7 @@ def main():
     from lmsys_trl.models.judge_file import JudgeFile
     from lmsys_trl.outputs import claim
     from lmsys_trl.predictions.baselines import style_regression
-    from lmsys_trl.predictions.calibrate import fit_calibrations, refuse_calibrated
+    from lmsys_trl.predictions.calibrate import fit_calibrations, refuse_calibrated, save_calibration_battles
     from lmsys_trl.predictions.features import features_of, load_features
     from lmsys_trl.predictions.table import load_predictions
 
@@ -74,6 +74,7 @@ def main():
         fitted_on = file_fingerprint(config.predictions)
         before = judge_file.calibration
         judge_file.calibration = fit_calibrations(predictions, fitted_on, features, regression)
+        save_calibration_battles(predictions, adapter)
         judge_file.save(adapter)
 
     stored = ", ".join(judge_file.calibration)

@@ -160,7 +160,10 @@ def compare_outputs(
 def read_text(key: str, word: str) -> str:
     """A text that was given as itself, as a file, or as - for standard input."""
     if word == "-":
-        return sys.stdin.read().removesuffix("\n")  # the end of the last line, as editors and echo write it
+        try:
+            return sys.stdin.buffer.read().decode().removesuffix("\n")  # the last line's end, as editors write it
+        except UnicodeDecodeError as error:
+            raise UserError(f"{key}: standard input is not text in UTF-8") from error
     if re.fullmatch(r"[^\s:]+\.(txt|md|json|jsonl|html)", word) and not Path(word).exists():
         raise UserError(f"{key}: there is no file {word}. To compare this word itself, give it on standard input (-)")
     try:

@@ -86,7 +86,7 @@ def main():
 
         trainer.save_model()
         if PartialState().is_main_process:
-            run.save_judge(trainer, base, judge_file, judge_config, battles["train"], fingerprints, given)
+            run.save_judge(trainer, base, judge_file, judge_config, battles["train"], fingerprints, given, adapter)
         run.log_validation_loss(trainer)
         run.write_probes(trainer, tokenizer, judge_file)
         if PartialState().is_main_process:

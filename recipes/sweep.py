@@ -116,7 +116,7 @@ def carry_out_run(run: Run, finished: set[str], output_dir: Path, config: SweepC
     folder = output_dir / run.name
     launcher = ("--accelerate_config", config.accelerate_config) if config.accelerate_config else ()
     predict = ["predict", "--adapter", folder, "--dataset_name", run.given["dataset_name"]]
-    predict += ["--output_file", folder / PREDICTIONS, "--tta", config.tta]
+    predict += ["--output_file", folder / PREDICTIONS, "--tta", config.tta, "--calibrated", "false"]
     steps = [predict] if run.name in finished else [["sft", write_recipe(run, output_dir)], predict]
     if is_claimed(folder):
         logger.info("Waiting for the run that still writes %s", folder)

@@ -62,9 +62,10 @@ def main():
     config, battles_config, base_model, inference, given = parse_config(*CONFIGS)
 
     # Imported now: what takes seconds must not delay --help and the report of a typo.
-    from lmsys_trl.artifacts import provenance, strip_local_paths
+    from lmsys_trl.artifacts import file_fingerprint, provenance, strip_local_paths
     from lmsys_trl.data.inputs import check_battles_config
     from lmsys_trl.judging.resume import all_processes
+    from lmsys_trl.models.adapter_weights import weights_file
     from lmsys_trl.outputs import check_shards, claim_with_shards, refuse_foreign, refuse_other_configuration
     from lmsys_trl.predictions.baselines import baseline_predictions
     from lmsys_trl.predictions.features import load_features
@@ -73,14 +74,14 @@ def main():
     from lmsys_trl.report.judges import (
         common_training,
         complete_lengths,
-        is_calibrated_on,
+        num_calibration_battles,
         num_training_prompts,
         predict_votes,
         resolve_adapters,
     )
     from lmsys_trl.report.page import REPORT_FILES, write_report
     from lmsys_trl.report.slices import battle_attributes
-    from lmsys_trl.report.summary import behind_baselines, format_summary
+    from lmsys_trl.report.summary import behind_baselines, format_summary, not_out_of_sample
     from lmsys_trl.report.trackers import check_trackers, log_report, start_trackers
     from lmsys_trl.report.votes import (
         baseline_features,
@@ -125,7 +126,8 @@ def main():
         figures = report_figures(votes, judges, baselines, attributes, known)
         for name, judge in figures["judges"].items():
             judge["num_battles_with_a_training_prompt"] = num_training_prompts(features, training.get(name))
-            judge["is_calibrated_on_these_votes"] = is_calibrated_on(adapters.get(name), votes.index)
+            judge["num_battles_calibrated_on"] = num_calibration_battles((tables | files)[name], adapters.get(name))
+            judge["adapter"] = file_fingerprint(weights_file(adapters[name])) if name in adapters else None
         if config.attack:
             figures["attacks"] = attack_judges(config.attack, adapters, battles, tables, base_model, inference, shards)
         record = {
@@ -142,7 +144,7 @@ def main():
         for line in attack_lines(figures.get("attacks", {})):
             logger.info(line)
         logger.info("The report is %s", output_dir / "report.html")
-        if len(judges) == len(config.adapter) == 1 and not behind_baselines(figures):
+        if len(judges) == len(config.adapter) == 1 and not (behind_baselines(figures) or not_out_of_sample(figures)):
             suggest_next(
                 "push", "--adapter", config.adapter[0], "--hub_model_id", "owner/name", "--report", output_dir
             )

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from .source import Columns, FormatName, Source, Sources, Votes
@@ -172,6 +173,10 @@ class PrepareConfig:
             (
                 not taken,
                 f"keep: {', '.join(taken)} would replace a column that prepare makes itself. Rename it in the file",
+            ),
+            (
+                len(set(stems := [Path(path).stem for path in self.contamination or ()])) == len(stems),
+                f"contamination: {', '.join(stems)} are not all different. Rename the files: each has its own result",
             ),
             (not unknown, f"validation_sources: there is no source {', '.join(unknown)}"),
             (self.tokenizer or not self.conversations, "conversations: need a tokenizer"),

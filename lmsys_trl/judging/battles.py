@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
+from ..battle import replace_surrogates
 from ..data.columns import TURN_COLUMNS
 from ..errors import UserError, collect_problems, raise_problems
 
@@ -67,7 +68,7 @@ def _texts(battle_id, column: str, value) -> list[str | None]:
             f"battle {battle_id}: {column}: expected a text, or a list with one text a turn, found {value!r:.100}. "
             "Give the texts of messages"
         )
-    return value
+    return [text and replace_surrogates(text)[0] for text in value]
 
 
 def _is_json_list(value) -> bool:

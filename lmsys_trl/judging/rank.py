@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from datasets import Dataset
 
-from ..battle import replace_surrogates
 from ..errors import UserError, raise_problems
 from ..predictions.table import PROBABILITIES
 from .battles import as_battle
@@ -69,7 +68,7 @@ def _knockout(judge: "Judge", prompts: list[dict], options: dict) -> list[np.nda
     number_of_round = 0
     while any(len(numbers) > 1 for numbers in left):
         number_of_round += 1
-        # An odd one out meets nobody in this round.
+        odd = [numbers for numbers in left if len(numbers) % 2]
         matches = [
             (number, *pair)
             for number, numbers in enumerate(left)
@@ -83,6 +82,8 @@ def _knockout(judge: "Judge", prompts: list[dict], options: dict) -> list[np.nda
             left[number].remove(loser)
             if len(left[number]) == 1:
                 scores[number][left[number][0]] = number_of_round
+        for numbers in odd:  # the last one has met nobody: it is the first to do so in the next round
+            numbers.insert(0, numbers.pop())
     return scores
 
 
@@ -95,7 +96,6 @@ def _play(judge: "Judge", prompts: list[dict], matches: list[Match], options: di
         row = prompts[number]
         texts = {"prompt": row["prompt"], "response_a": row["responses"][a], "response_b": row["responses"][b]}
         battle = as_battle({"id": f"{number + 1}: {a} - {b}", **texts, "vote": None})
-        battle |= {name: [text and replace_surrogates(text)[0] for text in battle[name]] for name in texts}
         if len({len(battle[name]) for name in texts}) > 1:
             raise UserError(
                 f"prompt {number + 1}: its prompt and candidates {a} and {b} have different numbers of turns"

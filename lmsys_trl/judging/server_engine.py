@@ -1,6 +1,7 @@
 """A server with the interface of OpenAI's completions, such as `vllm serve`."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,12 +39,16 @@ class ServerEngine:
                 "OPENAI_API_KEY: holds characters that no key has, such as the end of a line. Set it again"
             )
         headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._hangs = threading.Event()  # for the other requests in turn
         self._client = httpx2.Client(headers=headers, timeout=httpx2.Timeout(TIMEOUT, connect=10))
 
     def log_probabilities(self, examples: list[list[int]]) -> list[list[float]]:
         """Of the letters, after each example."""
-        with ThreadPoolExecutor(CONCURRENCY) as pool:
+        pool = ThreadPoolExecutor(CONCURRENCY)
+        try:
             return list(pool.map(self._one, examples))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # after an error nobody waits for the others
 
     def _one(self, example: list[int]) -> list[float]:
         answer = self._post(
@@ -76,6 +81,8 @@ class ServerEngine:
 
     def _post(self, body: dict) -> dict:
         for attempt in range(ATTEMPTS):
+            if self._hangs.is_set():
+                raise UserError(f"base_url: {self._url} hangs")
             if attempt:
                 time.sleep(2 ** (attempt - 1))
             try:
@@ -83,6 +90,7 @@ class ServerEngine:
             except httpx2.InvalidURL as error:
                 raise UserError(f"base_url: {self._url} is no address: {error}") from error
             except httpx2.ReadTimeout as error:
+                self._hangs.set()
                 raise UserError(f"base_url: {self._url} has not answered for {TIMEOUT} s: it hangs") from error
             except httpx2.HTTPError as error:
                 problem = f"{type(error).__name__}: {error}"

@@ -3,6 +3,8 @@
 import torch
 from transformers import PreTrainedModel
 
+from ..errors import UserError
+
 FROZEN = "lm_head"  # the base model's own head; others are trained with the adapter
 MODULE = "lm_head"  # what models of transformers call their head
 
@@ -48,6 +50,8 @@ def install_head(model: PreTrainedModel, kind: str, letters: list[int]) -> None:
     if kind == FROZEN:
         return
     head = model.get_output_embeddings()
+    if not head.weight.numel():
+        raise UserError("head: ZeRO-3 divides the base model's head. Use zero2.yaml or fsdp.yaml, or head: lm_head")
     rows = head.weight[letters]
     if kind == "new":
         rows = torch.zeros_like(rows)

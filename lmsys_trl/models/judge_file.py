@@ -39,8 +39,9 @@ class JudgeFile:
         head (`str`): What the letters' logits are computed by: the base model's "lm_head", or three rows that were
             trained with the adapter and began as those of the "letters" or as "new" ones.
         fold (`int`, *optional*): The fold it was not trained on.
+        earlier (`list[dict]`): `dataset` and `fold` of the judges that its training started from, one after the other.
         calibration (`dict`): "position", and by order "ab" or "mean": `temperature`, `biases` and what they were
-            fitted on, the predictions file and its `battles`.
+            fitted on.
         merged (`list[str]`, *optional*): The adapters it is the average of.
         command (`str`), configuration (`dict`), versions (`dict`): How it was made.
     """
@@ -57,6 +58,7 @@ class JudgeFile:
     dataset: dict[str, str] = field(default_factory=dict)
     votes: dict = field(default_factory=dict)
     fold: int | None = None
+    earlier: list[dict] = field(default_factory=list)
     calibration: dict[str, dict] = field(default_factory=dict)
     merged: list[str] | None = None
     command: str | None = None

@@ -12,6 +12,7 @@ from ..predictions.features import FEATURES
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Fold = Annotated[int, Field(ge=0)]
 DType = Literal["auto", "bfloat16", "float16", "float32"]
 
 
@@ -80,6 +81,11 @@ class _Calibration(BaseModel):
     style: _Style | None = None
 
 
+class _Stage(_Strict):
+    dataset: dict[str, str]
+    fold: Fold | None
+
+
 class _Judge(_Strict):
     """As [`JudgeFile`], whose fields are documented there."""
 
@@ -94,7 +100,8 @@ class _Judge(_Strict):
     head: Head = "lm_head"
     dataset: dict[str, str] = {}
     votes: dict[str, Any] = {}
-    fold: Annotated[int, Field(ge=0)] | None = None
+    fold: Fold | None = None
+    earlier: list[_Stage] = []
     calibration: dict[Literal["position", "ab", "mean"], _Calibration] = {}
     merged: list[str] | None = None
     command: str | None = None

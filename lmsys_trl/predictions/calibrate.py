@@ -1,15 +1,20 @@
 """A table of predictions -> the calibrations of `judge.json`."""
 
+from hashlib import sha256
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from ..artifacts import atomic_write
 from ..errors import UserError
 from ..terminal import logger
 from .calibration import best_calibration
 from .features import FEATURES
 from .position import correct_position, fit_position
-from .table import PROBABILITIES, battles_fingerprint, has_vote, vote_fractions, votes_and_groups
+from .table import PROBABILITIES, has_vote, vote_fractions, votes_and_groups
 
+CALIBRATION_FILE = "calibration_battles.parquet"
 CALIBRATED_ORDERS = {"ab": "one order of the answers", "mean": "both orders"}
 
 
@@ -79,13 +84,26 @@ def fit_calibrations(
         if features is not None:
             columns = np.hstack([columns, features.loc[rows["id"]].to_numpy()])
         calibration, helps = best_calibration(columns, *votes_and_groups(rows), regression)
-        calibration |= {"fitted_on": fitted_on, "battles": battles_fingerprint(rows["id"])}
+        calibration |= {"fitted_on": fitted_on}
         if "style" in calibration:
             calibration["style"]["features"] = list(FEATURES)
         _log_calibration(description, calibration, helps)
         if helps:
             calibrations[order] = calibration
     return calibrations
+
+
+def save_calibration_battles(predictions: pd.DataFrame, adapter: Path) -> None:
+    """Save beside a judge which battles it was calibrated on, so that reports can say so. No ids and no texts."""
+    with atomic_write(adapter / CALIBRATION_FILE) as draft:
+        pd.DataFrame({"battle": sorted(battle_keys(predictions))}).to_parquet(draft, index=False)
+
+
+def battle_keys(predictions: pd.DataFrame) -> set[str]:
+    """Hashes of battles' ids and of their lengths in the judge's tokens: ids alone may be those of another file."""
+    rows = predictions[predictions["order"] == "ab"]
+    texts = rows["id"] + " " + rows["num_tokens"].astype("string")
+    return {sha256(text.encode()).hexdigest()[:16] for text in texts}
 
 
 def _log_calibration(description: str, calibration: dict, helps: bool) -> None:

@@ -68,7 +68,7 @@ def features_of(battles: list[dict], predictions: pd.DataFrame) -> pd.DataFrame:
     others = [
         battle_id
         for battle_id, group in (zip(rows["id"], rows["group"], strict=True) if "group" in rows else ())
-        if battle_id in by_id and group == group and group != prompt_group(by_id[battle_id])
+        if battle_id in by_id and group == group and group != prompt_group({**by_id[battle_id], "first_prompt": None})
     ]
     for problem, ids in (("lacks", missing), ("has another prompt for", set(others))):
         if ids:
@@ -89,17 +89,24 @@ def features_table(battles: Iterable[dict]) -> pd.DataFrame:
             **battle_features(battle),
             "winner": winner_of(battle["vote"]),
             **dict(zip(VOTE_COLUMNS, battle["vote"], strict=True)),
-            "group": prompt_group({**battle, "group": None}),
+            # With a system text before the first prompt, which a data set keeps, and not as a file's reader has it.
+            "group": prompt_group({**battle, "group": None, "first_prompt": None}),
         }
         for battle in battles
     ]
     return pd.DataFrame(rows)
 
 
-def save_features(battles: Iterable[dict], adapter: Path) -> None:
-    """Save the features of the training battles beside the adapter, so that any later report has its baselines."""
+def save_features(battles: Iterable[dict], adapter: Path, earlier: Path | None = None) -> None:
+    """
+    Save the features of the training battles beside the adapter, so that any later report has its baselines, and knows
+    the prompts; with those of the judge that the training started from.
+    """
+    table = features_table(battles)
+    if earlier is not None and (before := load_features(earlier)) is not None:
+        table = pd.concat([before, table], ignore_index=True)
     with atomic_write(adapter / FEATURES_FILE) as draft:
-        features_table(battles).to_parquet(draft, index=False)
+        table.to_parquet(draft, index=False)
 
 
 def load_features(adapter: Path) -> pd.DataFrame | None:

@@ -28,6 +28,9 @@ def fit_position(predictions: pd.DataFrame) -> dict | None:
     tables = {order: table.set_index("id", drop=False) for order, table in predictions.groupby("order")}
     if not {"ab", "ba"} <= tables.keys():
         return None
+    if len(tables["ba"]) < len(tables["ab"]):
+        logger.info("position: not fitted, since not all battles were predicted in both orders (--tta swap)")
+        return None
     given = tables["ab"].loc[tables["ba"].index]
     shown = np.vstack([given[PROBABILITIES], swap_probabilities(tables["ba"][PROBABILITIES].to_numpy())])
 

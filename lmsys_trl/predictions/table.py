@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -177,11 +176,6 @@ def vote_fractions(table: pd.DataFrame) -> np.ndarray:
 def has_vote(table: pd.DataFrame) -> np.ndarray:
     """A boolean mask of the rows with a vote."""
     return ~np.isnan(vote_fractions(table)).any(axis=1)
-
-
-def battles_fingerprint(ids: Iterable[str]) -> str:
-    """SHA-256 of the ids of battles, whatever their order, to tell whether two files hold the same ones."""
-    return sha256("\n".join(sorted(set(ids))).encode()).hexdigest()
 
 
 def votes_and_groups(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -149,6 +149,8 @@ def check_compatibility(model: ModelConfig, training: TrainingConfig, cluster: C
         )
     if model.load_in_8bit and (fsdp or zero3):
         problems.append("load_in_8bit: weights in 8 bits can't be split. Use multi_gpu.yaml or zero2.yaml, or 4 bits")
+    if training.loraplus_lr_ratio != 1 and fsdp and str(cluster.fsdp_config.get("fsdp_version", 1)) == "1":
+        problems.append("loraplus_lr_ratio: FSDP 1 joins A and B, so that both get one rate. Set fsdp_version: 2")
     if training.max_tokens_per_batch and cluster.distributed_type in UNDIVIDED:
         problems.append(UNEQUAL_BATCHES)
     at_once = training.per_device_train_batch_size * processes

@@ -43,9 +43,10 @@ def write_benchmarks(output_dir: Path, results: dict[str, dict], record: dict, p
     write_json(output_dir / RECORD, {"version": BENCHMARK_VERSION, "benchmarks": results, **record})
 
 
-def read_benchmarks(folder: Path) -> tuple[dict[str, dict], dict[str, bytes]]:
+def read_benchmarks(folder: Path) -> tuple[dict[str, dict], dict[str, bytes], str | None]:
     """
-    The results of benchmarks, and the files of them that are pushed, by their paths in a repository.
+    The results of benchmarks; the files of them that are pushed, by their paths in a repository; and the fingerprint
+    of the judge's weights.
 
     Raises:
         UserError: If there are none, or they are of another version.
@@ -62,7 +63,7 @@ def read_benchmarks(folder: Path) -> tuple[dict[str, dict], dict[str, bytes]]:
         )
     files = {f"benchmark/{name}": (folder / name).read_bytes() for name in (RECORD, TABLE) if (folder / name).exists()}
     files |= {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob(EVAL_RESULTS)}
-    return content["benchmarks"], files
+    return content["benchmarks"], files, content.get("judge", {}).get("adapter")
 
 
 def render_benchmarks(results: dict[str, dict]) -> str:

@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from ..errors import UserError
 from ..models.judge_file import JudgeFile
 from ..report import METRICS_VERSION
+from ..report.summary import not_out_of_sample
 from .benchmarks import eval_results, render_benchmarks
 from .templates import card_template
 
@@ -95,6 +96,7 @@ def _results(figures: dict, metrics: dict) -> dict:
         "baselines_fitted": metrics["baselines_fitted"],
         "metrics": METRICS.values(),
         "rows": {name: [_cell(scores[key], key) for key in METRICS] for name, scores in rows.items()},
+        "not_out_of_sample": [reason for _, reason in not_out_of_sample(metrics)],
         "flip_rate": position and _cell(position["flip_rate"], "flip_rate"),
     }
 
@@ -117,7 +119,7 @@ def _metadata(
 ) -> str:
     dataset = judge.votes.get("id")
     results = eval_results(benchmarks)
-    if figures is not None and metrics is not None:
+    if figures is not None and metrics is not None and not not_out_of_sample(metrics):
         results = [*(_eval_result(name, figures, metrics) for name in METRICS), *results]
     return ModelCardData(
         base_model=judge.base_model["id"],

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from jinja2 import TemplateError
 
-from ..artifacts import read_json
+from ..artifacts import file_fingerprint, read_json
 from ..errors import UserError
 from ..hub import push_files
 from ..models.adapter import ADAPTER_CONFIG, ADAPTER_FILES, ADAPTER_WEIGHTS
+from ..models.adapter_weights import weights_file
 from ..models.judge_file import JudgeFile
 from .benchmarks import EVAL_RESULTS, read_benchmarks
 from .model_card import model_card
@@ -49,8 +50,12 @@ def push_judge(adapter: Path, report: Path | None, repo_id: str, private: bool, 
         files |= {f"report/{path.relative_to(report).as_posix()}": path.read_bytes() for path in paths}
     benchmarks: dict[str, dict] = {}
     try:
+        if report is not None and not is_report_of(report, adapter):
+            raise UserError(f"report {report}: of another judge than {adapter}, with other weights. Validate this one")
         if benchmark is not None:
-            benchmarks, benchmark_files = read_benchmarks(benchmark)
+            benchmarks, benchmark_files, measured = read_benchmarks(benchmark)
+            if not _is_of(adapter, [measured]):
+                raise UserError(f"benchmark {benchmark}: of another judge than {adapter}, with other weights")
             files |= benchmark_files
         card = model_card(judge, json.loads(files[ADAPTER_CONFIG]), metrics, repo_id, benchmarks)
         files["README.md"] = card.encode()
@@ -87,6 +92,16 @@ def push_adapter(files: Mapping[str, bytes], repo_id: str, private: bool, messag
     # The client warns of data files; the report's predictions are meant to be pushed.
     warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
     return push_files(files, repo_id, "model", private, message, REPLACED)
+
+
+def is_report_of(report: Path, adapter: Path) -> bool:
+    """Whether a report is of a judge with these weights, as far as it says."""
+    return _is_of(adapter, [judge.get("adapter") for judge in _read_metrics(report)["judges"].values()])
+
+
+def _is_of(adapter: Path, measured: list[str | None]) -> bool:
+    """Whether figures are of these weights, by their fingerprints. Older files do not say whose they are."""
+    return {*measured} <= {None, file_fingerprint(weights_file(adapter))}
 
 
 def _read_metrics(report: Path) -> dict:

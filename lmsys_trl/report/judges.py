@@ -17,7 +17,8 @@ from ..models.adapter import resolve_adapter
 from ..models.judge_file import JudgeFile
 from ..models.precision import precision_overrides
 from ..options import BaseModelConfig, InferenceConfig
-from ..predictions.table import battles_fingerprint
+from ..predictions.calibrate import CALIBRATION_FILE, battle_keys
+from ..predictions.table import read_parquet
 
 UNLIMITED = 10**9  # tokens in an example
 
@@ -97,12 +98,12 @@ def common_training(training: list[pd.DataFrame | None]) -> pd.DataFrame | None:
     return first if first is not None and all(first.equals(other) for other in training) else None
 
 
-def is_calibrated_on(adapter: Path | None, ids: Collection[str]) -> bool | None:
-    """Whether a judge's calibration was fitted on the votes on just these battles; None without an adapter."""
-    if adapter is None:
+def num_calibration_battles(predictions: pd.DataFrame, adapter: Path | None) -> int | None:
+    """How many of the predicted battles a judge was calibrated on; None if that is unknown."""
+    if adapter is None or not JudgeFile.load(adapter).calibration or not (adapter / CALIBRATION_FILE).is_file():
         return None
-    found = {calibration.get("battles") for calibration in JudgeFile.load(adapter).calibration.values()}
-    return battles_fingerprint(ids) in found
+    known = read_parquet(adapter / CALIBRATION_FILE, "Calibrate the judge again")
+    return len(battle_keys(predictions) & set(known["battle"]))
 
 
 def num_training_prompts(features: pd.DataFrame, training: pd.DataFrame | None) -> int | None:

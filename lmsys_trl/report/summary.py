@@ -33,8 +33,8 @@ def not_out_of_sample(figures: dict) -> list[tuple[str, str]]:
             found.append(
                 (name, f"{num_battles:,} of these battles share their first prompt with its training battles")
             )
-        if judge.get("is_calibrated_on_these_votes"):
-            found.append((name, "it was calibrated on these very votes"))
+        if num_battles := judge.get("num_battles_calibrated_on"):
+            found.append((name, f"it was calibrated on {num_battles:,} of these battles"))
     return [(name, f"{reason}, so its figures are too good") for name, reason in found]
 
 

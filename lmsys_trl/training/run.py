@@ -238,6 +238,7 @@ def save_judge(
     battles: Dataset,
     fingerprints: dict[str, str],
     given: dict,
+    earlier: Path | None,
 ) -> None:
     """Write what belongs beside the adapter, and last `judge.json`; remove what does not belong there."""
     folder = Path(trainer.args.output_dir)
@@ -247,7 +248,10 @@ def save_judge(
     (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle
     (folder / "README.md").unlink(missing_ok=True)  # a generic card, with the path of this machine's base model
     remember_base(folder, base)
-    save_features((battle for battle in battles if battle["vote"] is not None), folder)
+    save_features((battle for battle in battles if battle["vote"] is not None), folder, earlier)
+    if earlier is not None:
+        before = JudgeFile.load(earlier)
+        judge_file.earlier = [*before.earlier, {"dataset": before.dataset, "fold": before.fold}]
     judge_file.dataset, judge_file.fold = fingerprints, config.fold
     judge_file.votes = dataset_info(config.dataset_name)
     for key, value in provenance(given).items():

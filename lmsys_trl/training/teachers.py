@@ -142,6 +142,8 @@ def check_out_of_fold(battles: Dataset, fingerprint: str, judges: dict[str, Judg
             problems.append(f"{adapter}: was trained on another data set, so it may have seen any of these battles")
         elif judge.fold is None:
             problems.append(f"{adapter}: was trained on all folds. Train it with --fold")
+        elif any(e["dataset"].get("train") == fingerprint and e["fold"] != judge.fold for e in judge.earlier):
+            problems.append(f"{adapter}: started from a judge that has seen fold {judge.fold}. Train that with --fold")
         else:
             excluded.append(judge.fold)
     folds = sorted(set(table["fold"].astype(int)))

@@ -61,6 +61,8 @@ class JudgeTrainer(SFTTrainer):
     def create_optimizer(self, model=None):
         """With `loraplus_lr_ratio` that of LoRA+ (https://huggingface.co/papers/2402.12354), from peft."""
         if self.optimizer is None and self.args.loraplus_lr_ratio != 1:
+            if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 1:
+                raise UserError("loraplus_lr_ratio: FSDP 1 joins A and B, so that both get one rate. Use FSDP 2")
             optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             self.optimizer = create_loraplus_optimizer(
                 model or self.model,

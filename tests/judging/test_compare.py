@@ -67,6 +67,14 @@ def test_texts_files_and_standard_input(project, judge):
         assert found[key] == (pytest.approx(expected) if isinstance(expected, dict) else expected)
 
 
+def test_what_is_not_utf_8(project, judge):
+    command = [sys.executable, REPOSITORY / "recipes" / "compare.py", "--adapter", "judge", "--a", SUM, "--b", REFUSAL]
+    result = subprocess.run([*command, "--prompt", "-"], cwd=project, input=b"caf\xe9", capture_output=True)
+    assert result.returncode == 1 and b"prompt: standard input is not text in UTF-8" in result.stderr
+    assert b"Traceback" not in result.stderr
+    assert judge.predict("\ud800", "So.", "No.") == judge.predict("\ufffd", "So.", "No.")
+
+
 def test_mistakes_are_reported_at_once(project):
     options = ["--adapter", "judge", "--prompt", QUESTION, "-", "--a", "-", "--b", REFUSAL]
     output = recipe("compare.py", *options, cwd=project, fails=True)

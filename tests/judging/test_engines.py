@@ -11,6 +11,7 @@ import socket
 import stat
 import sys
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -239,15 +240,21 @@ def test_what_no_server_should_return_is_refused(project, judge):
 
 def test_a_server_that_hangs_is_asked_once(project, judge, monkeypatch):
     monkeypatch.setattr("lmsys_trl.judging.server_engine.TIMEOUT", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as server:  # which accepts what it is told, and says nothing
+    with socket.create_server(
+        ("127.0.0.1", 0), backlog=100
+    ) as server:  # which accepts what it is told, and says nothing
         options = {"engine": "server", "engine_python": None, "served_model": "judge"}
         url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
         with pytest.raises(UserError, match="has not answered for 0.5 s"):
-            on_engine(project, base_url=url, **options).predict("Why?", "So.", "No.")
+            on_engine(project, base_url=url, **options).predict_dataset(make_battles(80))
         server.setblocking(False)
-        server.accept()[0].close()
-        with pytest.raises(BlockingIOError):
-            server.accept()
+        connections = []
+        with suppress(BlockingIOError):
+            while True:
+                connections.append(server.accept()[0])
+        for connection in connections:
+            connection.close()
+        assert 1 <= len(connections) <= 32  # those that were made at once, and none in their place
 
 
 def test_an_address_and_a_key_that_are_none(project, monkeypatch):

@@ -1,10 +1,14 @@
 """Candidates are ranked: against battles one by one, on the command line, and resumed."""
 
 import json
+import random
+from itertools import pairwise
 
 import pytest
 from helpers.models import build_base, build_judge
 from helpers.run import recipe
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lmsys_trl import Judge
 from lmsys_trl.errors import UserError
@@ -83,6 +87,22 @@ def test_the_winner_of_the_last_battle_is_first(judge, monkeypatch, number):
     assert strength[found["ranking"][0]] == number - 1 and sorted(found["ranking"]) == list(range(number))
 
 
+@given(number=st.integers(2, 40), seed=st.integers(0, 99))
+def test_nobody_rests_two_rounds_in_a_row(number, seed):
+    draw, left, resting = random.Random(seed), set(range(number)), [set()]
+
+    def play(judge, prompts, matches, options, number_of_round):
+        points = [draw.random() for _ in matches]
+        resting.append(left - {k for _, *pair in matches for k in pair})
+        left.difference_update(b if won >= 0.5 else a for (_, a, b), won in zip(matches, points, strict=True))
+        return points
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lmsys_trl.judging.rank._play", play)
+        rank_candidates(None, [{"prompt": "Why?", "responses": ["x"] * number}], "knockout")
+    assert all(len(after) <= 1 and not before & after for before, after in pairwise(resting)) and len(left) == 1
+
+
 def test_candidates_that_do_not_fit(judge):
     for prompts, method, problem in (
         ([{"prompt": "Why?", "responses": []}], "round_robin", "prompt 1: responses: expected a list of one or more"),
@@ -102,8 +122,8 @@ def test_on_the_command_line(project, judge, method):
     assert "The candidates of 3 prompts are ranked" in output
     rows = [json.loads(line) for line in (project / "ranked.jsonl").read_text().splitlines()]
     expected = rank_candidates(judge, PROMPTS, method)
-    for row, given, found in zip(rows, PROMPTS, expected, strict=True):
-        assert row["id"] == given["id"] and row["note"] == 1 and row["ranking"] == found["ranking"]
+    for row, asked, found in zip(rows, PROMPTS, expected, strict=True):
+        assert row["id"] == asked["id"] and row["note"] == 1 and row["ranking"] == found["ranking"]
         assert row["scores"] == pytest.approx(found["scores"], abs=1e-5)
     assert not (project / "ranked.jsonl.shards").exists()
 

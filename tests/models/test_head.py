@@ -12,7 +12,7 @@ from helpers.models import NF4, build_base, build_judge, make_trainer
 from helpers.run import recipe
 from helpers.votes import write_votes
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, LlamaConfig
 
 from lmsys_trl import Judge
 from lmsys_trl.data.synthetic import make_battles
@@ -20,7 +20,7 @@ from lmsys_trl.encoding.template import PROMPT_VERSION
 from lmsys_trl.encoding.tokenizer import load_tokenizer
 from lmsys_trl.errors import UserError
 from lmsys_trl.models.base import load_base
-from lmsys_trl.models.head import letter_columns
+from lmsys_trl.models.head import install_head, letter_columns
 from lmsys_trl.models.judge_file import JudgeFile
 from lmsys_trl.models.merge import average_adapters, merge_into_base
 
@@ -185,3 +185,11 @@ def test_heads_through_the_command_line(tmp_path):
         load_file(tmp_path / name / "adapter_model.safetensors")[ROWS] for name in ("runs/1", "runs/2", "mean")
     )
     assert not torch.equal(first, second) and torch.allclose(mean, (first + second) / 2)
+
+
+def test_a_head_that_is_divided_over_processes_is_refused():
+    """As ZeRO-3 leaves it: without a row."""
+    model = AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=9, hidden_size=8, num_attention_heads=1))
+    model.get_output_embeddings().weight.data = torch.empty(0)
+    with pytest.raises(UserError, match="head: ZeRO-3 divides the base model's head. Use zero2.yaml"):
+        install_head(model, "new", [1, 2, 3])

@@ -70,10 +70,11 @@ def changed(*keys, value=None, **more):
 
 def test_files_of_earlier_versions(tmp_path):
     judge_file = JudgeFile.load(write(tmp_path / "judge", WRITTEN))
-    assert vars(judge_file) == WRITTEN | {"head": "lm_head"}
+    complete = WRITTEN | {"head": "lm_head", "earlier": []}
+    assert vars(judge_file) == complete
     assert judge_file.token_ids == [35, 36, 37]
     judge_file.save(tmp_path / "again")
-    assert json.loads((tmp_path / "again" / "judge.json").read_text()) == WRITTEN | {"head": "lm_head"}
+    assert json.loads((tmp_path / "again" / "judge.json").read_text()) == complete
     fresh = {key: WRITTEN[key] for key in list(WRITTEN)[:8]}  # without what is added after training
     judge_file = JudgeFile.load(write(tmp_path / "judge", fresh))
     assert judge_file.fold is None and judge_file.calibration == {} and judge_file.merged is None

@@ -60,3 +60,21 @@ def test_saved_features_are_those_of_the_battles(tmp_path):
     save_features(iter(battles), tmp_path)
     assert load_features(tmp_path).equals(features_table(battles))
     assert [path.name for path in tmp_path.iterdir()] == ["baseline_features.parquet"]
+
+
+def test_a_prompt_is_the_same_from_a_file_and_from_a_data_set():
+    """A file's reader tells the user's text from a system text before it, which a data set does not."""
+    (battle,) = make_battles(1)
+    in_data_set = battle | {"prompt": ["Be brief.\n\nWhy?"], "group": "given"}
+    in_file = in_data_set | {"first_prompt": "Why?", "group": None}
+    groups = features_table([in_data_set, in_file])["group"]
+    assert groups[0] == groups[1]
+
+
+def test_features_of_both_stages_of_a_training(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    battles = make_battles(7)
+    save_features(battles[:3], tmp_path / "first")
+    save_features(battles[3:], tmp_path / "second", tmp_path / "first")
+    assert load_features(tmp_path / "second").equals(features_table(battles))

@@ -182,6 +182,7 @@ def test_each_mistake_in_a_recipe_is_caught(check, changes, problem):
         ("fsdp", {}, {"bnb_4bit_quant_storage": "float16"}, "stored as float16. Set bnb_4bit_quant_storage: bfloat16"),
         ("fsdp", {}, {"load_in_4bit": "false", "load_in_8bit": "true"}, "weights in 8 bits can't be split"),
         ("fsdp", {"use_cpu": True}, {"load_in_4bit": "false"}, "use_cpu: accelerate ignores FSDP on a CPU"),
+        ("fsdp", {"fsdp_config": {}}, {"load_in_4bit": "false", "loraplus_lr_ratio": "4"}, "FSDP 1 joins A and B"),
         ("zero3", {}, {}, "load_in_4bit: ZeRO-3 can't split 4-bit weights. Use fsdp.yaml or zero2.yaml"),
         ("fsdp", {"fsdp_config": {"fsdp_version": 2}}, {"load_in_4bit": "false"}, "fsdp_state_dict_type: no adapter"),
         ("zero2", {"deepspeed_config": {"zero_stge": 2}}, {}, "unknown key zero_stge. Did you mean zero_stage?"),

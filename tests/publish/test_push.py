@@ -15,6 +15,7 @@ from huggingface_hub import ModelCard
 from transformers import TrainerControl, TrainerState
 
 from lmsys_trl import Judge
+from lmsys_trl.artifacts import file_fingerprint
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.errors import UserError
 from lmsys_trl.publish.callback import PushCallback
@@ -314,6 +315,25 @@ def test_a_judge_with_its_report(hub, judge, report, tmp_path):
     output = recipe("push.py", *arguments[:-2], cwd=tmp_path, **hub.environment(tmp_path / "home"))
     assert "judge has no report" in output and set(content(hub)) == names
     assert b"There are no results" in content(hub)["README.md"]
+
+
+def test_figures_of_another_judge_or_of_votes_that_it_has_seen(hub, judge, report, tmp_path):
+    metrics = json.loads((report / "metrics.json").read_text())
+    own = metrics["judges"]["runs|judge"]
+    arguments = ["--adapter", "judge", "--hub_model_id", "owner/judge", "--report", "report"]
+
+    def push_with(**changes):
+        changed = metrics | {"judges": {"runs|judge": own | changes}}
+        (report / "metrics.json").write_text(json.dumps(changed))
+        environment = hub.environment(tmp_path / "home")
+        return recipe("push.py", *arguments, cwd=tmp_path, fails=changes.get("adapter") == "0" * 64, **environment)
+
+    assert "report: of another judge than judge, with other weights" in push_with(adapter="0" * 64)
+    assert not hub.repos
+    push_with(adapter=file_fingerprint(judge / "adapter_model.safetensors"), num_battles_calibrated_on=5)
+    text = content(hub)["README.md"].decode()
+    assert "**These figures are not out of sample: it was calibrated on 5 of these battles" in text
+    assert ModelCard(text).data.eval_results is None
 
 
 def test_what_is_not_a_judge_or_not_a_report(hub, judge, report, tmp_path):

@@ -317,6 +317,13 @@ def test_contamination(tmp_path):
     assert "Of 4 rows of test.csv, 1 are not in the data" in (tmp_path / "data" / "README.md").read_text()
 
 
+def test_files_of_other_battles_with_one_name(tmp_path):
+    path = write_votes(tmp_path / "votes.csv", many("x"))
+    words = ["--sources", path, "--output_dir", "data", "--contamination", "a/test.csv", "b/test.csv"]
+    output = recipe("prepare.py", *words, cwd=tmp_path, fails=True)
+    assert "contamination: test, test are not all different" in output and "Traceback" not in output
+
+
 def test_all_problems_at_once(tmp_path):
     with pytest.raises(ValueError) as caught:
         prepare(tmp_path, sources=[{"path": "a.csv", "formt": "lmsys"}, {"path": "b.csv", "swap": "some"}], sed=1)

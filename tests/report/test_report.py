@@ -311,7 +311,7 @@ def test_hostile_texts_stay_text():
         ]
         figures, _, _ = figures_of(named, {text: predict(named), f"2{text}": predict(named, 1)})
         for judge in figures["judges"].values():
-            judge |= {"num_battles_with_a_training_prompt": 3, "is_calibrated_on_these_votes": True}
+            judge |= {"num_battles_with_a_training_prompt": 3, "num_battles_calibrated_on": 7}
         record = {"battles": text, "baselines_fitted": text}
         images = {name: dict.fromkeys(PLOTS, b"png") for name in figures["judges"]}
         page = render_page(figures, images, {battle["id"]: battle for battle in named}, record)

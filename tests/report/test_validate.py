@@ -1,6 +1,7 @@
 """The recipe with adapters: in one process or two, named as adapters can be named, and after an interruption."""
 
 import json
+import re
 import shutil
 
 import pandas as pd
@@ -76,11 +77,11 @@ def test_votes_that_a_judge_has_seen(project):
     save_predictions(too_sure, project / "too_sure.parquet")
     recipe("calibrate.py", "--adapter", "runs/seen", "--predictions", "too_sure.parquet", cwd=project)
     output, figures, _ = validate(project, "seen", "--adapter", "runs/seen")
-    assert figures["judges"]["runs/seen"]["is_calibrated_on_these_votes"] is True
+    assert figures["judges"]["runs/seen"]["num_battles_calibrated_on"] == 40
     shared = figures["judges"]["runs/seen"]["num_battles_with_a_training_prompt"]
     assert 3 <= shared < 40
     for text in (
-        "it was calibrated on these very votes, so its figures are too good",
+        "it was calibrated on 40 of these battles, so its figures are too good",
         f"{shared} of these battles share their first prompt with its training battles, so its figures are too good",
     ):
         assert f"runs/seen: {text}" in output
@@ -88,7 +89,12 @@ def test_votes_that_a_judge_has_seen(project):
         assert f"**`runs/seen`: {text}.**" in (project / "seen" / "report.md").read_text()
     write_votes(project / "others.csv", battles[:30])
     arguments = ["--adapter", "runs/seen", "--test_file", "others.csv", "--output_dir", "others"]
-    assert "calibrated on these" not in recipe("validate.py", *arguments, cwd=project)
+    assert "it was calibrated on 30 of these battles" in recipe("validate.py", *arguments, cwd=project)
+    others = make_battles(40, seed="not seen")
+    write_votes(project / "not_seen.csv", [new | {"id": old["id"]} for new, old in zip(others, battles, strict=True)])
+    arguments = ["--adapter", "runs/seen", "--test_file", "not_seen.csv", "--output_dir", "not_seen"]
+    output = recipe("validate.py", *arguments, cwd=project)
+    assert int((re.search(r"calibrated on (\d+) of these", output) or [0, 0])[1]) < 5  # with the ids of others
 
 
 def test_an_interrupted_report_resumes(project):

@@ -160,14 +160,16 @@ def test_the_loss_of_a_batch_is_the_weighted_mix(base, tmp_path):
     assert loss.item() == pytest.approx(total.item() / 4, rel=1e-5)
 
 
-def make_judge_file(train: str, fold: int | None) -> JudgeFile:
-    return JudgeFile("v", {}, 700, 700, 1.0, {}, {}, {}, dataset={"train": train}, fold=fold)
+def make_judge_file(train: str, fold: int | None, *earlier: tuple[str, int | None]) -> JudgeFile:
+    stages = [{"dataset": {"train": data}, "fold": excluded} for data, excluded in earlier]
+    return JudgeFile("v", {}, 700, 700, 1.0, {}, {}, {}, dataset={"train": train}, fold=fold, earlier=stages)
 
 
 def test_a_leak_is_refused():
     battles = make_dataset(4, fold=[0, 0, 1, 1], group=["x", "y", "z", "z"])
     judges = {"zero": make_judge_file("f", 0), "one": make_judge_file("f", 1)}
     check_out_of_fold(battles, "f", judges)
+    check_out_of_fold(battles, "f", judges | {"one": make_judge_file("f", 1, ("g", None), ("f", 1))})
     assert exclude_fold(battles, 0)["id"][:] == select_fold(battles, 1)["id"][:] == battles["id"][2:]
     with pytest.raises(UserError, match="the data set has no fold 7. Its folds: 0, 1"):
         exclude_fold(battles, 7)
@@ -178,6 +180,11 @@ def test_a_leak_is_refused():
         (split, judges, "1 groups are split over several folds, the first y"),
         (battles, other, "one: was trained on another data set"),
         (battles, without_fold, "one: was trained on all folds"),
+        (
+            battles,
+            judges | {"one": make_judge_file("f", 1, ("f", None), ("g", None))},
+            "one: started from a judge that has seen fold 1",
+        ),
         (battles, {"zero": judges["zero"], "two": judges["zero"]}, r"exclude the folds \[0, 0\]"),
         (battles, {"zero": judges["zero"]}, r"exclude the folds \[0\], and the data set has \[0, 1\]"),
     ):
