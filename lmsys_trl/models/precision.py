@@ -50,3 +50,8 @@ def precision_overrides(config: InferenceConfig) -> dict:
     elif False in (config.load_in_4bit, config.load_in_8bit):
         overrides["quantization"] = None
     return overrides
+
+
+def attention_in_training(model_config: ModelConfig, on_cpu: bool) -> str | None:
+    """On a CPU eager where nothing is said: the backward pass of sdpa would take a quarter of a step."""
+    return model_config.attn_implementation or ("eager" if on_cpu else None)

@@ -8,9 +8,9 @@ from transformers import PreTrainedConfig
 from trl import ModelConfig
 
 from ..encoding.batching import CPU_TOKENS, GPU_TOKENS, token_batches
+from ..models.precision import attention_in_training
 from ..options import JudgeConfig
 from ..training.config import TrainingConfig
-from ..training.run import attention_in_training
 from .changes import Case, smallest_change
 from .cost import Work, prediction_work, training_work
 from .gpus import Gpu

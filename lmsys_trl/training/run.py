@@ -25,7 +25,7 @@ from ..models.adapter_weights import attach_adapter, read_lora_config
 from ..models.base import hub_id, load_base, remember_base, weights_fingerprint
 from ..models.head import FROZEN, MODULE, install_head
 from ..models.judge_file import JudgeFile
-from ..models.precision import quantization_of
+from ..models.precision import attention_in_training, quantization_of
 from ..models.probes import NUM_PROBES, Probes, save_probes
 from ..options import JudgeConfig
 from ..predictions.features import save_features
@@ -182,11 +182,6 @@ def check_finished_judge(folder: Path, given: dict, base: Path, data: dict[str, 
         changed_settings(old, new, (*WITHOUT_TRACE, *paths)),
         f"output_dir: {folder} holds a finished judge with other settings or data. Choose another output_dir:",
     )
-
-
-def attention_in_training(model_config: ModelConfig, on_cpu: bool) -> str | None:
-    """On a CPU eager where nothing is said: the backward pass of sdpa would take a quarter of a step."""
-    return model_config.attn_implementation or ("eager" if on_cpu else None)
 
 
 def load_model(

@@ -30,6 +30,8 @@ class JudgeTrainer(SFTTrainer):
     no padding if flash or flex attention keeps examples apart, or if a batch is one example.
     """
 
+    optimizer: torch.optim.Optimizer | None
+
     def __init__(self, model, args: TrainingConfig, *, processing_class, **kwargs):
         loaded = {name: parameter.data for name, parameter in model.named_parameters() if parameter.requires_grad}
         super().__init__(
@@ -60,21 +62,22 @@ class JudgeTrainer(SFTTrainer):
 
     def create_optimizer(self, model=None):
         """With `loraplus_lr_ratio` that of LoRA+ (https://huggingface.co/papers/2402.12354), from peft."""
-        if self.optimizer is None and self.args.loraplus_lr_ratio != 1:
-            if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 1:
-                raise UserError("loraplus_lr_ratio: FSDP 1 joins A and B, so that both get one rate. Use FSDP 2")
-            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            self.optimizer = create_loraplus_optimizer(
-                model or self.model,
-                optimizer_class,
-                loraplus_lr_ratio=self.args.loraplus_lr_ratio,
-                loraplus_lr_embedding=self.args.learning_rate,
-                loraplus_weight_decay=self.args.weight_decay,
-                **settings,
-            )
-            groups = self.optimizer.param_groups
-            self.optimizer.param_groups = [group for group in groups if group["params"]]  # DeepSpeed flattens each
-        return super().create_optimizer(model)
+        if self.args.loraplus_lr_ratio == 1 or self.optimizer is not None:
+            return super().create_optimizer(model)
+        if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 1:
+            raise UserError("loraplus_lr_ratio: FSDP 1 joins A and B, so that both get one rate. Use FSDP 2")
+        optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        optimizer = create_loraplus_optimizer(
+            model or self.model,
+            optimizer_class,
+            loraplus_lr_ratio=self.args.loraplus_lr_ratio,
+            loraplus_lr_embedding=self.args.learning_rate,
+            loraplus_weight_decay=self.args.weight_decay,
+            **settings,
+        )
+        optimizer.param_groups = [group for group in optimizer.param_groups if group["params"]]  # DeepSpeed joins each
+        self.optimizer = optimizer
+        return optimizer
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """The batches that the collator has made of a step's examples, one after the other."""
