@@ -125,7 +125,7 @@ def main():
         attributes = battle_attributes(votes, num_tokens, complete_lengths(battles, list(adapters.values())))
         figures = report_figures(votes, judges, baselines, attributes, known)
         for name, judge in figures["judges"].items():
-            judge["num_battles_with_a_training_prompt"] = num_training_prompts(features, training.get(name))
+            judge["num_battles_with_a_training_prompt"] = num_training_prompts(features, adapters.get(name))
             judge["num_battles_calibrated_on"] = num_calibration_battles((tables | files)[name], adapters.get(name))
             judge["adapter"] = file_fingerprint(weights_file(adapters[name])) if name in adapters else None
         if config.attack:

@@ -13,7 +13,7 @@ from ..battle import prompt_group, winner_of
 from ..errors import UserError
 from .table import VOTE_COLUMNS, has_vote, read_parquet
 
-FEATURES_FILE = "baseline_features.parquet"
+FEATURES_FILE, EARLIER_FILE = "baseline_features.parquet", "earlier_prompts.parquet"
 
 _STYLE = {  # what annotators see at a glance, besides the length
     "lines": re.compile(r"\n"),
@@ -100,13 +100,26 @@ def features_table(battles: Iterable[dict]) -> pd.DataFrame:
 def save_features(battles: Iterable[dict], adapter: Path, earlier: Path | None = None) -> None:
     """
     Save the features of the training battles beside the adapter, so that any later report has its baselines, and knows
-    the prompts; with those of the judge that the training started from.
+    the prompts; those of the judge that the training started from as well.
     """
-    table = features_table(battles)
-    if earlier is not None and (before := load_features(earlier)) is not None:
-        table = pd.concat([before, table], ignore_index=True)
+    if earlier is None:
+        (adapter / EARLIER_FILE).unlink(missing_ok=True)  # of an earlier run in this folder
+    else:
+        known = sorted(load_training_prompts(earlier) or ())
+        with atomic_write(adapter / EARLIER_FILE) as draft:
+            pd.DataFrame({"group": known}, dtype="string").to_parquet(draft, index=False)
     with atomic_write(adapter / FEATURES_FILE) as draft:
-        table.to_parquet(draft, index=False)
+        features_table(battles).to_parquet(draft, index=False)
+
+
+def load_training_prompts(adapter: Path) -> set[str] | None:
+    """Hashes of the first prompts of all battles that a judge was trained on, in any stage, or None if unknown."""
+    training = load_features(adapter)
+    if training is None:
+        return None
+    path = adapter / EARLIER_FILE  # which older judges lack
+    earlier = read_parquet(path, "Train the judge again")["group"] if path.is_file() else ()
+    return {*training["group"], *earlier}
 
 
 def load_features(adapter: Path) -> pd.DataFrame | None:

@@ -18,6 +18,7 @@ from ..models.judge_file import JudgeFile
 from ..models.precision import precision_overrides
 from ..options import BaseModelConfig, InferenceConfig
 from ..predictions.calibrate import CALIBRATION_FILE, battle_keys
+from ..predictions.features import load_training_prompts
 from ..predictions.table import read_parquet
 
 UNLIMITED = 10**9  # tokens in an example
@@ -106,6 +107,7 @@ def num_calibration_battles(predictions: pd.DataFrame, adapter: Path | None) -> 
     return len(battle_keys(predictions) & set(known["battle"]))
 
 
-def num_training_prompts(features: pd.DataFrame, training: pd.DataFrame | None) -> int | None:
-    """How many battles share their first prompt with training battles; None if those are unknown."""
-    return None if training is None else int(features["group"].isin(set(training["group"])).sum())
+def num_training_prompts(features: pd.DataFrame, adapter: Path | None) -> int | None:
+    """How many battles share their first prompt with a judge's training battles; None if those are unknown."""
+    known = None if adapter is None else load_training_prompts(adapter)
+    return None if known is None else int(features["group"].isin(known).sum())

@@ -5,7 +5,14 @@ from scipy.special import softmax
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.metrics import score
 from lmsys_trl.predictions.baselines import baseline_predictions, style_regression
-from lmsys_trl.predictions.features import FEATURES, battle_features, features_table, load_features, save_features
+from lmsys_trl.predictions.features import (
+    FEATURES,
+    battle_features,
+    features_table,
+    load_features,
+    load_training_prompts,
+    save_features,
+)
 from lmsys_trl.predictions.style import style_logits
 
 
@@ -71,10 +78,12 @@ def test_a_prompt_is_the_same_from_a_file_and_from_a_data_set():
     assert groups[0] == groups[1]
 
 
-def test_features_of_both_stages_of_a_training(tmp_path):
-    for name in ("first", "second"):
+def test_prompts_of_all_stages_of_a_training(tmp_path):
+    for name in ("first", "second", "third"):
         (tmp_path / name).mkdir()
     battles = make_battles(7)
     save_features(battles[:3], tmp_path / "first")
     save_features(battles[3:], tmp_path / "second", tmp_path / "first")
-    assert load_features(tmp_path / "second").equals(features_table(battles))
+    assert load_features(tmp_path / "second").equals(features_table(battles[3:]))  # which baselines are fitted on
+    save_features(battles[:1], tmp_path / "third", tmp_path / "second")
+    assert load_training_prompts(tmp_path / "third") == set(features_table(battles)["group"])
