@@ -84,7 +84,7 @@ def fit_calibrations(
         if features is not None:
             columns = np.hstack([columns, features.loc[rows["id"]].to_numpy()])
         calibration, helps = best_calibration(columns, *votes_and_groups(rows), regression)
-        calibration |= {"fitted_on": fitted_on}
+        calibration["fitted_on"] = fitted_on
         if "style" in calibration:
             calibration["style"]["features"] = list(FEATURES)
         _log_calibration(description, calibration, helps)
