@@ -111,7 +111,7 @@ class TrainingConfig(SFTConfig):
                 f"metric_for_best_model: expected one of {', '.join(METRICS)}, found {self.metric_for_best_model}"
             )
         if self.loraplus_lr_ratio != 1 and not self.optim.startswith(("adamw", "paged_adamw")):
-            problems.append(f"loraplus_lr_ratio: not with optim: {self.optim.value}. Use adamw_torch_fused")
+            problems.append(f"loraplus_lr_ratio: not with optim: {self.optim.value}. Use adamw_torch_fused, or 1")
         batch_size = self.per_device_train_batch_size * self.world_size
         if self.battles_per_step is not None and self.battles_per_step % batch_size:
             problems.append(

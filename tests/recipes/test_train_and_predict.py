@@ -207,7 +207,7 @@ def test_python(project, monkeypatch):
 def test_one_process_or_two_make_the_same_step(project):
     """A step of SGD with learning rate 1 is the gradient: 8 battles in one process, or 4 in each of two."""
     arguments = ["smollm2.yaml", *TINY, "--optim", "sgd", "--learning_rate", "1.0", "--max_grad_norm", "0"]
-    arguments += ["--max_steps", "1", "--warmup_steps", "0"]
+    arguments += ["--max_steps", "1", "--warmup_steps", "0", "--loraplus_lr_ratio", "1"]
     adapters = {}
     # multi_gpu.yaml as it is, but for the number of processes: without a GPU they talk over gloo.
     two = [REPOSITORY / "accelerate_configs" / "multi_gpu.yaml", "--num_processes", 2]
