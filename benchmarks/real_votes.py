@@ -27,6 +27,7 @@ from lmsys_trl.data.columns import TURN_COLUMNS
 from lmsys_trl.data.dataset import load_battles
 from lmsys_trl.encoding.examples import example_spans
 from lmsys_trl.encoding.tokenizer import load_tokenizer
+from lmsys_trl.encoding.tokens import tokenize
 from lmsys_trl.models.judge_file import JudgeFile
 from lmsys_trl.predictions.baselines import baseline_predictions
 from lmsys_trl.predictions.calibration import WITH_STYLE, apply_calibration, cross_fitted
@@ -189,7 +190,7 @@ def as_read(battles: Iterable[dict], judge: Path) -> list[dict]:
         texts: dict[str, list[str]] = {name: [] for name in TURN_COLUMNS}
         for span in spans:
             if span.name in texts:
-                ids = tokenizer(battle[span.name][span.turn - 1] or "", add_special_tokens=False)["input_ids"]
+                (ids,) = tokenize([battle[span.name][span.turn - 1] or ""], tokenizer)
                 texts[span.name].append(tokenizer.decode(ids[: span.kept]))
         read.append(battle | texts)
     return read

@@ -62,10 +62,9 @@ def main():
     config, battles_config, base_model, inference, given = parse_config(*CONFIGS)
 
     # Imported now: what takes seconds must not delay --help and the report of a typo.
-    from lmsys_trl.artifacts import file_fingerprint, provenance, strip_local_paths
+    from lmsys_trl.artifacts import provenance, strip_local_paths
     from lmsys_trl.data.inputs import check_battles_config
     from lmsys_trl.judging.resume import all_processes
-    from lmsys_trl.models.adapter_weights import weights_file
     from lmsys_trl.outputs import check_shards, claim_with_shards, refuse_foreign, refuse_other_configuration
     from lmsys_trl.predictions.baselines import baseline_predictions
     from lmsys_trl.predictions.features import load_features
@@ -127,7 +126,7 @@ def main():
         for name, judge in figures["judges"].items():
             judge["num_battles_with_a_training_prompt"] = num_training_prompts(features, adapters.get(name))
             judge["num_battles_calibrated_on"] = num_calibration_battles((tables | files)[name], adapters.get(name))
-            judge["adapter"] = file_fingerprint(weights_file(adapters[name])) if name in adapters else None
+            judge["adapter"] = tables[name].attrs["judge"]["adapter"] if name in tables else None
         if config.attack:
             figures["attacks"] = attack_judges(config.attack, adapters, battles, tables, base_model, inference, shards)
         record = {

@@ -9,7 +9,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from ..terminal import logger
 from ..training.config import TrainingConfig
 from .model_card import card_in_training
-from .push import adapter_files, is_report_of, push_adapter, push_judge
+from .push import adapter_files, is_report_of, push_adapter, push_judge, read_metrics
 
 
 class PushCallback(TrainerCallback):
@@ -48,7 +48,8 @@ class PushCallback(TrainerCallback):
         self.worker.shutdown()
         report = adapter / "report"
         try:
-            is_current = report.is_dir() and is_report_of(report, adapter)  # not of an earlier judge in this folder
+            # Not one of an earlier judge in this folder.
+            is_current = report.is_dir() and is_report_of(read_metrics(report), adapter)
             address = push_judge(adapter, report if is_current else None, self.repo_id, self.private)
             logger.info("Pushed: %s", address)
         except Exception as error:  # as in _push

@@ -45,12 +45,12 @@ def push_judge(adapter: Path, report: Path | None, repo_id: str, private: bool, 
     files = adapter_files(adapter, judge.base_model["id"])
     metrics = None
     if report is not None:
-        metrics = _read_metrics(report)
+        metrics = read_metrics(report)
         paths = [path for pattern in REPORT_FILES for path in sorted(report.glob(pattern))]
         files |= {f"report/{path.relative_to(report).as_posix()}": path.read_bytes() for path in paths}
     benchmarks: dict[str, dict] = {}
     try:
-        if report is not None and not is_report_of(report, adapter):
+        if metrics is not None and not is_report_of(metrics, adapter):
             raise UserError(f"report {report}: of another judge than {adapter}, with other weights. Validate this one")
         if benchmark is not None:
             benchmarks, benchmark_files, measured = read_benchmarks(benchmark)
@@ -94,9 +94,9 @@ def push_adapter(files: Mapping[str, bytes], repo_id: str, private: bool, messag
     return push_files(files, repo_id, "model", private, message, REPLACED)
 
 
-def is_report_of(report: Path, adapter: Path) -> bool:
-    """Whether a report is of a judge with these weights, as far as it says."""
-    return _is_of(adapter, [judge.get("adapter") for judge in _read_metrics(report)["judges"].values()])
+def is_report_of(metrics: dict, adapter: Path) -> bool:
+    """Whether the `metrics.json` of a report is of a judge with these weights, as far as it says."""
+    return _is_of(adapter, [judge.get("adapter") for judge in metrics["judges"].values()])
 
 
 def _is_of(adapter: Path, measured: list[str | None]) -> bool:
@@ -104,7 +104,8 @@ def _is_of(adapter: Path, measured: list[str | None]) -> bool:
     return {*measured} <= {None, file_fingerprint(weights_file(adapter))}
 
 
-def _read_metrics(report: Path) -> dict:
+def read_metrics(report: Path) -> dict:
+    """The content of a report's `metrics.json`."""
     try:
         return read_json(report / "metrics.json")
     except (OSError, UserError) as error:
