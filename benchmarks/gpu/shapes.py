@@ -54,7 +54,7 @@ TRAINING = {
         ("recipe, checkpointed", "eager", 1, {"activation_checkpointing": True}),
         ("flex, padding-free, checkpointed", "flex_attention", 16, {"activation_checkpointing": True}),
         ("recipe, 4 examples at once", "eager", 4, {}),
-        ("recipe, adapter in float32", "eager", 1, {"float32": True}),
+        ("flex, 8,192 tokens a batch", "flex_attention", 16, {"max_tokens_per_batch": 8192}),
         ("bare backbone, one by one", "flex_attention", 1, {}),
     ],
     "llama-3.1-8b": [
@@ -182,7 +182,7 @@ def train(case: Case, row: dict, what: str, attention: str | None, at_once: int,
                 trainer = build_trl_trainer(case, at_once, clock)
                 sampler = torch.utils.data.SequentialSampler(examples)  # the same battles in each step
             else:
-                trainer = build_judge_trainer(case, what, at_once, clock, options)
+                trainer = build_judge_trainer(case, at_once, clock, options)
             model = trainer.model
             trainable = [p for p in model.parameters() if p.requires_grad]
             row["adapter"] = str(trainable[0].dtype).removeprefix("torch.")
@@ -223,23 +223,15 @@ def build_trl_trainer(case: Case, at_once: int, clock: Clock) -> SFTTrainer:
     )  # fmt: skip
 
 
-def build_judge_trainer(case: Case, what: str, at_once: int, clock: Clock, options: dict) -> JudgeTrainer:
-    keys = {key: value for key, value in options.items() if key != "float32"}
+def build_judge_trainer(case: Case, at_once: int, clock: Clock, options: dict) -> JudgeTrainer:
     _, _, arguments = case.parse(
         battles_per_step=BATTLES, per_device_train_batch_size=at_once, max_steps=WARM + STEPS, save_strategy="no",
-        logging_steps=1, learning_rate=1e-5, **keys,
+        logging_steps=1, learning_rate=1e-5, **options,
     )  # fmt: skip
-    trainer = JudgeTrainer(
+    return JudgeTrainer(
         model=case.model, args=arguments, train_dataset=case.examples, processing_class=case.tokenizer,
         peft_config=case.lora, callbacks=[clock],
     )  # fmt: skip
-    if what.startswith("flex"):
-        trainer.data_collator.packs = True  # as with flash attention
-    if options.get("float32"):
-        for parameter in trainer.model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-    return trainer
 
 
 def train_bare_backbone(case: Case) -> list[float]:
