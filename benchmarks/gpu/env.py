@@ -32,6 +32,8 @@ def main():
         row["relative error"] = error_of_nf4()
     with results.row("flex_attention with a cap, head of 256, against the formula") as row:
         row |= check_flex_attention()
+    with results.row("sdpa under a mask of padding, backward, with cuDNN's and without") as row:
+        row |= check_masked_attention()
     for name in ("flash_attn", "kernels", "flash_attn_interface"):
         results.fact(f"has {name}", version(name))
 
@@ -82,6 +84,23 @@ def check_flex_attention() -> dict:
         out.float().square().mean().backward()
         row["backward is finite"] = bool(q.grad.isfinite().all())
     return row
+
+
+def check_masked_attention() -> dict:
+    """Whether gradients are finite where scores are far below zero, at 64 tokens over a multiple of 128."""
+    length, head = 704, 64
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 1, length, head, device=DEVICE, dtype=torch.bfloat16) * 0.1 for _ in range(3))
+    q[..., 0], k[..., 0] = 1, -120 * head**0.5
+    q.requires_grad_()
+    mask = torch.ones(length, length, dtype=torch.bool, device=DEVICE).tril()[None, None]
+    found = {}
+    for name, with_cudnn in (("with", True), ("without", False)):
+        torch.backends.cuda.enable_cudnn_sdp(with_cudnn)
+        q.grad = None
+        torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).float().square().sum().backward()
+        found[f"finite {name}"] = bool(q.grad.isfinite().all())
+    return found
 
 
 def version(name: str) -> str | None:

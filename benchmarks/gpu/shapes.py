@@ -43,35 +43,21 @@ from lmsys_trl.training.trainer import JudgeTrainer
 
 TINY = "--tiny" in sys.argv
 BATTLES, WARM, STEPS = (4, 1, 1) if TINY else (16, 1, 3)  # battles in an optimizer step; untimed and timed steps
-RESERVE = {"gemma-2-9b": 100, "llama-3.1-8b": 40, "gemma-2-2b": 35}  # seconds that training leaves to prediction
-# What trains, with which attention, how many examples at once. The last ones are skipped when time is short.
-TRAINING = {
-    "gemma-2-9b": [
-        ("recipe", "eager", 1, {}),
-        ("trl.SFTTrainer with its defaults", "eager", 8, {}),
-        ("bare backbone, one by one", "eager", 1, {}),
-        ("flex, padding-free", "flex_attention", 4, {}),
-        ("recipe, checkpointed", "eager", 1, {"activation_checkpointing": True}),
-        ("flex, padding-free, checkpointed", "flex_attention", 16, {"activation_checkpointing": True}),
-        ("recipe, 4 examples at once", "eager", 4, {}),
-        ("flex, 8,192 tokens a batch", "flex_attention", 16, {"max_tokens_per_batch": 8192}),
-        ("bare backbone, one by one", "flex_attention", 1, {}),
-    ],
-    "llama-3.1-8b": [
-        ("recipe", None, 1, {}),
-        ("trl.SFTTrainer with its defaults", None, 8, {}),
-        ("bare backbone, one by one", None, 1, {}),
-        ("recipe, 4 examples at once", None, 4, {}),
-        ("flex, padding-free", "flex_attention", 4, {}),
-    ],
-    "gemma-2-2b": [
-        ("recipe", "eager", 1, {}),
-        ("trl.SFTTrainer with its defaults", "eager", 8, {}),
-        ("bare backbone, one by one", "eager", 1, {}),
-        ("flex, padding-free", "flex_attention", 4, {}),
-        ("flex, padding-free, checkpointed", "flex_attention", 16, {"activation_checkpointing": True}),
-    ],
-}
+# What trains, and how many examples at once; or examples of a step in batches of as many tokens as one, or several, of
+# the longest has. A row for which there is no time left is skipped.
+TRAINING = [
+    ("recipe", 1, {}),
+    ("recipe, batches of max_length tokens", 16, {"longest": 1}),
+    ("trl.SFTTrainer with its defaults", 8, {}),
+    ("bare backbone, one by one", 1, {}),
+    ("recipe, batches of 4 x max_length tokens, checkpointed", 16, {"longest": 4, "activation_checkpointing": True}),
+]
+FLEX = [  # after prediction: to compile takes two minutes
+    ("flex, packed, 4 examples", 4, {}),
+    ("flex, packed, batches of max_length tokens", 16, {"longest": 1}),
+    ("flex, packed, checkpointed", 16, {"activation_checkpointing": True}),
+]
+PREDICTION = {"gemma-2-9b": 110, "llama-3.1-8b": 40, "gemma-2-2b": 35}  # seconds that training leaves to it
 
 
 class Clock(TrainerCallback):
@@ -103,6 +89,7 @@ class Case:
             row["GiB"] = sum(file.stat().st_size for file in self.base.iterdir()) / GIB
         self.battles = [battle for battle in arena_battles(tiny) if battle["vote"]]
         self.configs = self.parse()
+        self.attention = self.configs[1].attn_implementation or "sdpa"
         self.tokenizer = load_tokenizer(str(self.base), self.configs[0].pad_token)
         self.examples = self.encode(self.configs[2].max_length)
         lengths = sorted(self.examples["length"])
@@ -155,21 +142,26 @@ def main():
         row["GiB"], row["peak GiB"] = (torch.cuda.memory_allocated() / GIB if CUDA else None), peak_memory()
     if not hasattr(case, "model"):
         sys.exit("the model was not loaded")
-    for what, attention, at_once, options in TRAINING[name]:
-        with results.row(what, needs=12 + RESERVE[name]) as row:
+    for what, at_once, options in TRAINING:
+        with results.row(what, needs=30 + PREDICTION[name]) as row:
             if row is not None:
-                at_once = min(at_once, BATTLES)
-                row |= {"attention": attention or "sdpa", "at once": at_once}
-                train(case, row, what, attention, at_once, options)
+                train(case, row, what, case.attention, at_once, options)
     predict_all(case, results)
+    for what, at_once, options in FLEX:
+        with results.row(what, needs=20) as row:
+            if row is not None:
+                if case.model is None:
+                    case.load()
+                # a CPU has no backward pass of flex_attention
+                train(case, row, what, "flex_attention" if CUDA else case.attention, at_once, options)
     shutil.rmtree(case.base, ignore_errors=True)
 
 
-def train(case: Case, row: dict, what: str, attention: str | None, at_once: int, options: dict) -> None:
+def train(case: Case, row: dict, what: str, attention: str, at_once: int, options: dict) -> None:
     """Time some optimizer steps of one implementation, and leave the base model as it was."""
-    if attention == "flex_attention" and not CUDA:
-        attention = "eager"  # a CPU has no backward pass of flex_attention
-    case.model.set_attn_implementation(attention or "sdpa")
+    at_once = min(at_once, BATTLES)
+    row |= {"attention": attention, "at once": at_once}
+    case.model.set_attn_implementation(attention)
     examples, lengths = case.examples, case.examples["length"][:]
     loaded, clock = start_measuring_memory(), Clock()
     sampler = BatchRebalanceSampler(lengths, BATTLES, 1, BATTLES // at_once, shuffle=False)
@@ -224,6 +216,9 @@ def build_trl_trainer(case: Case, at_once: int, clock: Clock) -> SFTTrainer:
 
 
 def build_judge_trainer(case: Case, at_once: int, clock: Clock, options: dict) -> JudgeTrainer:
+    if "longest" in options:
+        options = {**options, "max_tokens_per_batch": options["longest"] * case.configs[2].max_length}
+        del options["longest"]
     _, _, arguments = case.parse(
         battles_per_step=BATTLES, per_device_train_batch_size=at_once, max_steps=WARM + STEPS, save_strategy="no",
         logging_steps=1, learning_rate=1e-5, **options,
@@ -260,9 +255,10 @@ def save_judge(case: Case, trainer: JudgeTrainer) -> None:
     folder = case.work / "judge"
     trainer.save_model(str(folder))
     case.judge_file.save(folder)
-    adapter = trainer.model
+    adapter, head = trainer.model, trainer.model.get_output_embeddings()
     judge = Judge(adapter, case.tokenizer, case.judge_file)
     case.before_saving = predict(judge, case, 4096)
+    adapter.set_output_embeddings(head)  # a judge has put that of the letters there
     adapter.train()
 
 

@@ -34,6 +34,8 @@ class JudgeTrainer(SFTTrainer):
 
     def __init__(self, model, args: TrainingConfig, *, processing_class, **kwargs):
         loaded = {name: parameter.data for name, parameter in model.named_parameters() if parameter.requires_grad}
+        # Under a mask its backward pass is NaN at some lengths (https://github.com/pytorch/pytorch/issues/196678).
+        torch.backends.cuda.enable_cudnn_sdp(False)
         super().__init__(
             model,
             args,

@@ -56,6 +56,13 @@ def test_the_loss_is_that_of_plain_torch(base, tmp_path):
         assert alone.item() == pytest.approx(loss.item(), rel=1e-6)
 
 
+def test_attention_whose_gradients_can_be_nan_is_off(base, tmp_path):
+    """Seen on an H200: after the first step under a mask of padding all weights were NaN. A CPU does not have it."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    make_trainer(base, tmp_path)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def test_packed_examples_do_not_attend_to_each_other(base, tmp_path):
     """As under flash attention, which does not run on a CPU: there a mask does its work."""
     trainer = make_trainer(base, tmp_path)
