@@ -191,7 +191,7 @@ def compare_times() -> str:
     for model, name, devices, examples, how, seconds in TIMES:
         (gpu,) = find_gpus([name])
         shape = measure_shape(BASES[model], FSDP_QLORA, attention="sdpa")
-        work = training_work(shape, ANSWER_AI, [2048] * 1024, 1, examples, examples * devices)
+        work = training_work(shape, ANSWER_AI, [2048] * 1024, 1, 1024 // examples, examples * devices)
         rate = work.flops / seconds / devices / 1e12
         rows.append([
             model, f"{devices} {name}, {how}, {examples} x 2,048", f"{seconds:,}",

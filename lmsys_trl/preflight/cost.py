@@ -8,8 +8,9 @@ from .setup import Setup
 from .shapes import Shape
 
 # A GPU waits for the CPU where its kernels are short. Operators of a layer, forward and backward, in 4 bits: between
-# those counted for Llama 3 with sdpa (86, 125) and Gemma 2 with eager attention (122, 166). And seconds for each.
-KERNELS, BACKWARD_KERNELS, LAUNCH = 105, 145, 5e-6
+# those counted for Llama 3 with sdpa (86, 125) and Gemma 2 with eager attention (122, 166). And seconds for each, as
+# measured beside an H200: 40e-6 with llama.yaml, 41e-6 with gemma.yaml.
+KERNELS, BACKWARD_KERNELS, LAUNCH = 105, 145, 40e-6
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def forward_flops(shape: Shape, length: float) -> tuple[float, float]:
     return float(matrices + adapters), attention
 
 
-def training_work(shape: Shape, setup: Setup, lengths: list[int], epochs: float, batch: int, per_step: int) -> Work:
+def training_work(shape: Shape, setup: Setup, lengths: list[int], epochs: float, batches: int, per_step: int) -> Work:
     """
     What a training run computes.
 
@@ -63,7 +64,7 @@ def training_work(shape: Shape, setup: Setup, lengths: list[int], epochs: float,
         shape (`Shape`), setup (`Setup`): The model, and how it is trained.
         lengths (`list[int]`): Tokens of each example, all of an epoch.
         epochs (`float`): How often all are seen.
-        batch (`int`): Examples in a batch.
+        batches (`int`): Of an epoch: how often the model is run forward and backward.
         per_step (`int`): Examples in an optimizer step, over all devices.
     """
     tokens = sum(lengths)
@@ -71,7 +72,6 @@ def training_work(shape: Shape, setup: Setup, lengths: list[int], epochs: float,
     # Frozen matrices have no gradient of their own, attention one for each factor; checkpointing computes all again.
     flops = matrices * (2 + setup.checkpointing) + attention * (3 + setup.checkpointing)
     flops += 3 * 2 * ANSWER_POSITIONS * len(lengths) * shape.hidden * shape.head_rows
-    batches = -(-len(lengths) // batch)
     passes = (2 + setup.checkpointing) * batches
     kernels = batches * len(shape.layers) * (KERNELS * (1 + setup.checkpointing) + BACKWARD_KERNELS)
     return Work(

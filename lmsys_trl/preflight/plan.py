@@ -142,7 +142,8 @@ def make_plan(
     shape = replace(letters, attention=attention_in_training(model, not setup.on_gpu) or letters.attention)
     smallest = 2 if judge.swap == "paired" else 1
     at_once = training.per_device_train_batch_size * smallest
-    batches = possible_batches(lengths.training, at_once, max_tokens(training, setup))
+    limit = max_tokens(training, setup)
+    batches = possible_batches(lengths.training, at_once, limit)
     batch = max(batches, key=lambda batch: training_memory(shape, setup, batch).total)
     memory = training_memory(shape, setup, batch)
     at_a_time = training.per_device_train_batch_size * setup.processes
@@ -150,7 +151,9 @@ def make_plan(
     epochs = training.num_train_epochs
     if training.max_steps > 0:
         epochs = training.max_steps * per_step * smallest / len(lengths.training)
-    work = training_work(shape, setup, lengths.training, epochs, batch.examples, per_step * smallest)
+    together = [lengths.training[i : i + at_once] for i in range(0, len(lengths.training), at_once)]
+    num_batches = sum(len(token_batches(examples, limit)) if limit else 1 for examples in together)
+    work = training_work(shape, setup, lengths.training, epochs, num_batches, per_step * smallest)
 
     reading = replace(setup, sharding="none", checkpointing=False, processes=1)
     tokens = GPU_TOKENS if setup.on_gpu else CPU_TOKENS

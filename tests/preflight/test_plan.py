@@ -28,7 +28,7 @@ from lmsys_trl.preflight.changes import Case, smallest_change
 from lmsys_trl.preflight.cost import forward_flops, training_work
 from lmsys_trl.preflight.gpus import GPUS, find_gpus
 from lmsys_trl.preflight.launch import read_accelerate_configs
-from lmsys_trl.preflight.lengths import stated_lengths
+from lmsys_trl.preflight.lengths import Lengths, stated_lengths
 from lmsys_trl.preflight.memory import (
     GIB,
     Batch,
@@ -213,7 +213,7 @@ def test_the_figures_of_gemma_that_were_computed_by_hand(gemma):
         training_memory(*case, batch).total / GIB for case in ((gemma, QLORA), (flex, QLORA), (gemma, checkpointing))
     ]
     assert found == pytest.approx([51, 27, 9], rel=0.08)
-    work = training_work(gemma, QLORA, [2200] * 16, 1, 1, 16)
+    work = training_work(gemma, QLORA, [2200] * 16, 1, 16, 16)
     assert work.flops / work.tokens == pytest.approx(38e9, rel=0.01) and work.steps == 1 and work.passes == 32
 
 
@@ -292,6 +292,20 @@ def test_stated_battles_are_told_from_assumed_ones_and_too_many_refused():
         stated_lengths(10_000_001, None, 100, 100)
     assert stated_lengths(None, 50, 100, 100).source.endswith("(assumed: give --num_battles, or name the data)")
     assert stated_lengths(9, 50, 100, 100).source.endswith("(stated)")
+
+
+def test_passes_are_those_of_the_batches_that_tokens_divide():
+    def plan(*words):
+        recipe = read("gemma.yaml", *words)
+        config = find_model_config(recipe[1].model_name_or_path, None, None)[0]
+        lengths = Lengths([2200, 700, 700, 700] * 8, [1900], "")
+        return make_plan(config, *recipe, None, lengths, Request(find_gpus(["H200"]), 0.4, 0.1, {}))
+
+    alone, divided = plan(), plan("--per_device_train_batch_size", "16", "--max_tokens_per_batch", "2200")
+    assert (
+        alone.work.passes == 2 * 32 and divided.work.passes == 2 * 16
+    )  # of 16 examples four are long, three fit in one
+    assert divided.memory.total == alone.memory.total and divided.verdicts[0].hours < 0.6 * alone.verdicts[0].hours
 
 
 def test_what_a_recipe_says_that_it_needs_is_what_is_planned():
