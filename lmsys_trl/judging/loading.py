@@ -72,9 +72,6 @@ def load_parts(adapter: str | Path, model_name_or_path: str | None, precision: d
     )
     base = find_base_of(settings.base_model, model_name_or_path, adapter)
     _refuse_other(f"base model {base}", architecture(base), settings.base_model["architecture"])
-    if (base / "tokenizer.json").is_file():
-        own = load_tokenizer(str(base), pad_token=tokenizer.pad_token)
-        _refuse_other(f"the tokenizer of base model {base}", tokenizer_fingerprints(own), settings.tokenizer)
     fingerprint = weights_fingerprint(base)
     if fingerprint != settings.base_model["fingerprint"]:
         warnings.warn(
@@ -82,6 +79,9 @@ def load_parts(adapter: str | Path, model_name_or_path: str | None, precision: d
             f"{settings.base_model['fingerprint'][:12]}, and {base} has {fingerprint[:12]}",
             stacklevel=3,
         )
+        if (base / "tokenizer.json").is_file():  # with the same weights its tokens are known to be the judge's
+            own = load_tokenizer(str(base), pad_token=tokenizer.pad_token)
+            _refuse_other(f"the tokenizer of base model {base}", tokenizer_fingerprints(own), settings.tokenizer)
     trained_with = settings.precision
     if trained_with["attn_implementation"] == "eager":
         trained_with = {**trained_with, "attn_implementation": None}

@@ -105,11 +105,14 @@ def test_another_model_tokenizer_or_template_is_refused(adapter, base, tmp_path)
     larger = build_base(tmp_path / "larger", num_hidden_layers=3)
     with pytest.raises(ValueError, match="num_hidden_layers 3 instead of 2"):
         Judge.from_pretrained(adapter, str(larger))
-    templated = shutil.copytree(base, tmp_path / "templated")
+    templated = build_base(tmp_path / "templated", seed=1)
     tokenizer = build_tokenizer()
     tokenizer.chat_template = tokenizer.chat_template.replace("assistant", "judge")
     tokenizer.save_pretrained(templated)
-    with pytest.raises(ValueError, match="(?s)the tokenizer of base model .*templated is not the one .* template "):
+    with (
+        pytest.warns(UserWarning, match="trained on other weights"),
+        pytest.raises(ValueError, match="(?s)the tokenizer of base model .*templated is not the one .* template "),
+    ):
         Judge.from_pretrained(adapter, str(templated))
     changed = shutil.copytree(adapter, tmp_path / "changed")
     tokenizer.save_pretrained(changed)
