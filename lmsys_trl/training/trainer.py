@@ -81,6 +81,12 @@ class JudgeTrainer(SFTTrainer):
         self.optimizer = optimizer
         return optimizer
 
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """None after the last step: of a run that is resumed there the Trainer would take one more."""
+        if self.state.global_step >= self.state.max_steps:
+            return [], None
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
     def training_step(self, model, inputs, num_items_in_batch=None):
         """The batches that the collator has made of a step's examples, one after the other."""
         *others, last = inputs.get("batches", [inputs])

@@ -329,6 +329,17 @@ def test_a_resumed_run_ends_with_the_same_adapter(base, tmp_path, quantization):
     assert all(torch.equal(p, adapter(resumed)[name]) for name, p in adapter(trainer).items())
 
 
+def test_a_run_that_is_resumed_after_its_last_step_takes_no_other(base, tmp_path):
+    options = {"max_steps": 3, "save_steps": 3, "per_device_train_batch_size": 1, "lr_scheduler_type": "constant"}
+    trainer = make_trainer(base, tmp_path, **options)
+    trainer.train()
+    resumed = make_trainer(base, tmp_path, **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert resumed.state.global_step == 3
+    expected = adapter(trainer)
+    assert all(torch.equal(value, expected[name]) for name, value in adapter(resumed).items())
+
+
 def test_an_adapter_on_quantised_weights_is_trained_in_float32(base, tmp_path):
     """A new one, and an earlier one from exactly where it ended."""
     trainer = make_trainer(base, tmp_path, quantization=NF4)
