@@ -15,10 +15,10 @@ demo: $(VENV)/installed $(BASE)/config.json
 	$(BIN)/lmsys-trl predict --adapter $(JUDGE) --dataset_name data/demo/battles --tta swap \
 		--calibrated false --output_file $(JUDGE)/validation.parquet --accelerate_config cpu
 	$(BIN)/lmsys-trl calibrate --adapter $(JUDGE) --predictions $(JUDGE)/validation.parquet
-	$(BIN)/lmsys-trl predict --adapter $(JUDGE) --test_file data/demo/test.csv \
-		--output_file $(JUDGE)/submission.csv --accelerate_config cpu
 	$(BIN)/lmsys-trl validate --adapter $(JUDGE) --test_file data/demo/test.csv \
 		--known_probabilities data/demo/test_probabilities.csv --output_dir $(JUDGE)/report --accelerate_config cpu
+	$(BIN)/lmsys-trl ensemble --predictions $(JUDGE)/report/predictions.parquet --weights 1 \
+		--output_file $(JUDGE)/submission.csv
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
