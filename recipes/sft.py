@@ -34,6 +34,7 @@ def main():
     from lmsys_trl.publish.callback import PushCallback
     from lmsys_trl.training import run
     from lmsys_trl.training.checkpoints import CheckpointCallback, checkpoint_to_resume
+    from lmsys_trl.training.evaluation import evaluate_at_end, log_validation_loss
     from lmsys_trl.training.trainer import JudgeTrainer
 
     problems += check_recipe(judge_config, model_config, training)[1] + check_machine(model_config, training)
@@ -80,14 +81,14 @@ def main():
         if checkpoint:
             logger.info("Resuming from %s", checkpoint)
         run.log_summary(given, examples, training.world_size, trainer.model)
-        run.evaluate_at_end(trainer)
+        evaluate_at_end(trainer)
         trainer.train(resume_from_checkpoint=checkpoint)
         run.exit_if_stopped(trainer)
 
         trainer.save_model()
         if PartialState().is_main_process:
             run.save_judge(trainer, base, judge_file, judge_config, battles["train"], fingerprints, given, adapter)
-        run.log_validation_loss(trainer)
+        log_validation_loss(trainer)
         run.write_probes(trainer, tokenizer, judge_file)
         if PartialState().is_main_process:
             for push in pushes:

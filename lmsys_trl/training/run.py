@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from peft import LoraConfig, PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, trainer_utils
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, trainer_utils
 from trl import ModelConfig, get_peft_config
 
 from ..artifacts import file_fingerprint, provenance, strip_local_paths
@@ -253,34 +253,6 @@ def save_judge(
         setattr(judge_file, key, value)
     judge_file.save(folder)
     logger.info("The judge is in %s", folder)
-
-
-class _EvaluateAtEnd(TrainerCallback):
-    def __init__(self, trainer: JudgeTrainer):
-        self.trainer = trainer
-
-    def on_train_end(self, args, state, control, **kwargs):
-        if args.eval_strategy == "no" and state.global_step >= state.max_steps:
-            args.per_device_eval_batch_size = args.per_device_train_batch_size  # what fits in training fits here
-            self.trainer.evaluate()
-
-
-def evaluate_at_end(trainer: JudgeTrainer) -> None:
-    """Have the validation battles predicted once at the end of training, unless the Trainer does so on its way."""
-    if trainer.eval_dataset is not None:
-        # Before the trackers, which close their runs then, and after the last checkpoint.
-        trainer.callback_handler.callbacks.insert(0, _EvaluateAtEnd(trainer))
-
-
-def log_validation_loss(trainer: JudgeTrainer) -> None:
-    """Log the scores of the last evaluation, if there was one."""
-    evaluated = [entry for entry in trainer.state.log_history if "eval_log_loss" in entry]
-    if evaluated:
-        logger.info("validation: log loss %.4f, accuracy %.1f%% at step %d, on %d battles",
-                    evaluated[-1]["eval_log_loss"], 100 * evaluated[-1]["eval_accuracy"], evaluated[-1]["step"],
-                    len(trainer.eval_dataset))  # fmt: skip
-    if trainer.state.best_model_checkpoint:
-        logger.info("The judge is that of %s", Path(trainer.state.best_model_checkpoint).name)
 
 
 def write_probes(trainer: JudgeTrainer, tokenizer: PreTrainedTokenizerBase, judge_file: JudgeFile) -> None:

@@ -2,6 +2,7 @@ import copy
 import logging
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -22,14 +23,8 @@ from lmsys_trl.models.base import load_base
 from lmsys_trl.options import JudgeConfig
 from lmsys_trl.terminal import set_up_logging
 from lmsys_trl.training.config import TrainingConfig
-from lmsys_trl.training.run import (
-    align_special_tokens,
-    encode_splits,
-    evaluate_at_end,
-    load_model,
-    log_validation_loss,
-    select_training_data,
-)
+from lmsys_trl.training.evaluation import evaluate_at_end, log_validation_loss
+from lmsys_trl.training.run import align_special_tokens, encode_splits, load_model, select_training_data
 
 
 def adapter(trainer):
@@ -314,6 +309,21 @@ def test_the_validation_loss_is_logged_once_and_disturbs_nothing(base, tmp_path,
     assert reported == [f"validation: {scores} at step 1, on 7 battles"]
     assert trainer.state.log_history[: len(log_history)] == log_history
     assert all(torch.equal(before[name], p) for name, p in adapter(trainer).items())
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_a_judge_that_has_learned_nothing_is_named(base, tmp_path, capsys, learns):
+    """New rows guess evenly; here they are trained on the validation votes."""
+    set_up_logging()
+    options = {"max_steps": 20, "optim": "adamw_torch", "learning_rate": 1e-2} if learns else {"learning_rate": 1e-9}
+    trainer = make_trainer(base, tmp_path, head="new", loss="letters", **options)
+    evaluate_at_end(trainer)
+    trainer.train()
+    log_validation_loss(trainer)
+    constant = np.array(trainer.eval_dataset["votes"][:]).mean(0)
+    expected = -np.log(constant[constant > 0]) @ constant[constant > 0]
+    said = f"no better than the class prior, a constant guess, with {expected:.4f}" in capsys.readouterr().out
+    assert said != learns
 
 
 @pytest.mark.parametrize("quantization", [None, NF4], ids=["float32", "nf4"])
