@@ -9,7 +9,7 @@ from .shapes import Shape
 
 # A GPU waits for the CPU where its kernels are short. Operators of a layer, forward and backward, in 4 bits: between
 # those counted for Llama 3 with sdpa (86, 125) and Gemma 2 with eager attention (122, 166). And seconds for each, as
-# measured beside an H200: 40e-6 with llama.yaml, 41e-6 with gemma.yaml.
+# measured beside an H200 with llama.yaml and gemma.yaml, by their mean: 40e-6 and 41e-6 (by their own, 47 and 36).
 KERNELS, BACKWARD_KERNELS, LAUNCH = 105, 145, 40e-6
 
 
@@ -36,8 +36,14 @@ class Work:
 
     def seconds(self, gpu: Gpu, utilisation: float, devices: int = 1) -> float:
         """How long it takes on some devices, without loading, evaluation and what they send to each other."""
-        computing = self.flops / (utilisation * gpu.tflops * 1e12) + self.dequantised_bytes / (gpu.bandwidth * 1e9)
-        return max(computing, self.kernels * LAUNCH) / devices
+        return max(self._computing(gpu, utilisation), self.kernels * LAUNCH) / devices
+
+    def waits(self, gpu: Gpu, utilisation: float) -> bool:
+        """Whether the GPU is faster than what starts its kernels."""
+        return self._computing(gpu, utilisation) < self.kernels * LAUNCH
+
+    def _computing(self, gpu: Gpu, utilisation: float) -> float:
+        return self.flops / (utilisation * gpu.tflops * 1e12) + self.dequantised_bytes / (gpu.bandwidth * 1e9)
 
 
 def forward_flops(shape: Shape, length: float) -> tuple[float, float]:

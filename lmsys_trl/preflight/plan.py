@@ -241,6 +241,10 @@ def _judge_gpu(
         notes.append("has no bfloat16: dtype: float16, bf16: false, fp16: true")
     if evaluation > available:
         notes.append("evaluation does not fit: per_device_eval_batch_size: 1")
+    if trains and work.waits(gpu, request.utilisation):
+        notes.append(
+            "waits for its next kernel: more examples at once are faster, as max_tokens_per_batch divides them"
+        )
     return Verdict(
         gpu=gpu,
         trains=trains,

@@ -93,7 +93,7 @@ def _table(verdicts: Sequence[Verdict]) -> list[str]:
         for verdict in verdicts
         if not verdict.trains or verdict.note
     ]
-    return [*lines, *(["", "the smallest change with which training fits:", *changes] if changes else [])]
+    return [*lines, *(["", "the smallest change with which training fits, and notes:", *changes] if changes else [])]
 
 
 def _change(verdict: Verdict) -> str:

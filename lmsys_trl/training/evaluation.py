@@ -28,19 +28,24 @@ def evaluate_at_end(trainer: JudgeTrainer) -> None:
 
 
 def log_validation_loss(trainer: JudgeTrainer) -> None:
-    """Log the scores of the last evaluation, if there was one."""
-    evaluated = [entry for entry in trainer.state.log_history if "eval_log_loss" in entry]
-    if evaluated:
-        logger.info("validation: log loss %.4f, accuracy %.1f%% at step %d, on %d battles",
-                    evaluated[-1]["eval_log_loss"], 100 * evaluated[-1]["eval_accuracy"], evaluated[-1]["step"],
-                    len(trainer.eval_dataset))  # fmt: skip
-        votes = [np.array(split["votes"][:]) for split in (trainer.train_dataset, trainer.eval_dataset)]
-        prior = votes[0].mean(0) / votes[0].sum(1).mean()  # battles that only teachers predict have no vote
-        constant = log_losses(np.tile(prior, (len(votes[1]), 1)), votes[1]).mean()
-        if evaluated[-1]["eval_log_loss"] >= constant:
-            logger.warning(
-                "That is no better than the class prior, a constant guess, with %.4f: the judge has learned nothing "
-                "from the texts. Lower learning_rate, or train for more steps or on more votes", constant,
-            )  # fmt: skip
-    if trainer.state.best_model_checkpoint:
-        logger.info("The judge is that of %s", Path(trainer.state.best_model_checkpoint).name)
+    """Log the scores of the judge that is kept, and whether they are those of a constant guess."""
+    evaluated = {entry["step"]: entry for entry in trainer.state.log_history if "eval_log_loss" in entry}
+    if not evaluated:
+        return
+    best = trainer.state.best_model_checkpoint
+    step = int(best.rpartition("-")[2]) if best else max(evaluated)
+    loss, accuracy = evaluated[step]["eval_log_loss"], evaluated[step]["eval_accuracy"]
+    logger.info("validation: log loss %.4f, accuracy %.1f%% at step %d, on %d battles",
+                loss, 100 * accuracy, step, len(trainer.eval_dataset))  # fmt: skip
+    if best:
+        logger.info("The judge is that of %s", Path(best).name)
+    learned, validated = (np.array(split["votes"][:]) for split in (trainer.train_dataset, trainer.eval_dataset))
+    if not learned.any():  # from teachers alone
+        return
+    prior = learned.sum(0) / learned.sum()
+    constant = log_losses(np.tile(prior, (len(validated), 1)), validated).mean()
+    if loss >= constant:
+        logger.warning(
+            "That is no better than the class prior, a constant guess, with %.4f: it has learned too little from the "
+            "texts, or is too sure. Lower learning_rate, or train on more votes; calibrate helps the second", constant,
+        )  # fmt: skip
