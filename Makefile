@@ -18,7 +18,7 @@ demo: $(VENV)/installed $(BASE)/config.json
 	$(BIN)/lmsys-trl validate --adapter $(JUDGE) --test_file data/demo/test.csv \
 		--known_probabilities data/demo/test_probabilities.csv --output_dir $(JUDGE)/report --accelerate_config cpu
 	$(BIN)/lmsys-trl ensemble --predictions $(JUDGE)/report/predictions.parquet --weights 1 \
-		--output_file $(JUDGE)/submission.csv
+		--output_file $(JUDGE)/submission.csv --accelerate_config cpu
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest

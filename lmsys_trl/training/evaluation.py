@@ -32,7 +32,7 @@ def log_validation_loss(trainer: JudgeTrainer) -> None:
     evaluated = {entry["step"]: entry for entry in trainer.state.log_history if "eval_log_loss" in entry}
     if not evaluated:
         return
-    best = trainer.state.best_model_checkpoint
+    best = trainer.state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     step = int(best.rpartition("-")[2]) if best else max(evaluated)
     loss, accuracy = evaluated[step]["eval_log_loss"], evaluated[step]["eval_accuracy"]
     logger.info("validation: log loss %.4f, accuracy %.1f%% at step %d, on %d battles",

@@ -8,7 +8,8 @@ from helpers.trackers import tensorboard_events, trackio_rows, wandb_environment
 
 from lmsys_trl.encoding.tokenizer import load_tokenizer
 from lmsys_trl.models.judge_file import JudgeFile
-from lmsys_trl.training.run import evaluate_at_end, write_probes
+from lmsys_trl.training.evaluation import evaluate_at_end
+from lmsys_trl.training.run import write_probes
 
 OPTIONS = {"max_steps": 2, "logging_steps": 1, "run_name": "both orders"}
 ON_THE_WAY = {"eval_strategy": "steps", "eval_steps": 2}
