@@ -52,7 +52,6 @@ class PeersConfig:
         metadata={"help": "key=value for recipes/sft.py."},
     )
     record: bool = field(default=False, metadata={"help": "Write the table to docs/results.md."})
-    section: str = field(default="peers", metadata={"help": "Of docs/results.md."})
 
 
 def main():
@@ -72,7 +71,7 @@ def main():
     )  # fmt: skip
     blocks = show(config, output, {"ours": ours, "calibrated": ours, "pairjudge": peer}, len(battles))
     if config.record:
-        record(config.section, *blocks)
+        record("peers_real_votes" if config.train_file else "peers", *blocks)
 
 
 def votes(config: PeersConfig, output: Path) -> tuple[Path, Path, list]:
