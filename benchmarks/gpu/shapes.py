@@ -175,7 +175,7 @@ def train(case: Case, row: dict, what: str, attention: str, at_once: int, option
                 trainer = build_trl_trainer(case, at_once, clock)
                 sampler = torch.utils.data.SequentialSampler(examples)  # the same battles in each step
             else:
-                trainer = build_judge_trainer(case, at_once, clock, options)
+                trainer = build_judge_trainer(case, at_once, clock, **options)
             model = trainer.model
             trainable = [p for p in model.parameters() if p.requires_grad]
             row["adapter"] = str(trainable[0].dtype).removeprefix("torch.")
@@ -216,10 +216,9 @@ def build_trl_trainer(case: Case, at_once: int, clock: Clock) -> SFTTrainer:
     )  # fmt: skip
 
 
-def build_judge_trainer(case: Case, at_once: int, clock: Clock, options: dict) -> JudgeTrainer:
-    if "longest" in options:
-        options = {**options, "max_tokens_per_batch": options["longest"] * case.configs[2].max_length}
-        del options["longest"]
+def build_judge_trainer(case: Case, at_once: int, clock: Clock, longest: int | None = None, **options) -> JudgeTrainer:
+    if longest is not None:
+        options["max_tokens_per_batch"] = longest * case.configs[2].max_length
     _, _, arguments = case.parse(
         battles_per_step=BATTLES, per_device_train_batch_size=at_once, max_steps=WARM + STEPS, save_strategy="no",
         logging_steps=1, learning_rate=1e-5, **options,

@@ -302,9 +302,8 @@ def test_passes_are_those_of_the_batches_that_tokens_divide():
         return make_plan(config, *recipe, None, lengths, Request(find_gpus(["H200"]), 0.4, 0.1, {}))
 
     alone, divided = plan(), plan("--per_device_train_batch_size", "16", "--max_tokens_per_batch", "2200")
-    assert (
-        alone.work.passes == 2 * 32 and divided.work.passes == 2 * 16
-    )  # of 16 examples four are long, three fit in one
+    # Of 16 examples four are long, and three of the others fit in a batch.
+    assert alone.work.passes == 2 * 32 and divided.work.passes == 2 * 16
     assert divided.memory.total == alone.memory.total and divided.verdicts[0].hours < 0.6 * alone.verdicts[0].hours
 
 
