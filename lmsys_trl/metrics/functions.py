@@ -10,6 +10,22 @@ def as_fractions(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return np.eye(num_classes)[labels] if labels.ndim == 1 else labels
 
 
+def class_prior(fractions: np.ndarray, num_battles: int) -> np.ndarray:
+    """
+    The same prediction for all battles: how frequent each vote is.
+
+    Args:
+        fractions (`ndarray`): The votes that it is fitted on, as fractions of shape `(battles, classes)`. One of each
+            class is added to them, so that no probability is 0.
+        num_battles (`int`): The battles to predict.
+
+    Returns:
+        `ndarray`: Of shape `(num_battles, classes)`.
+    """
+    counts = fractions.sum(axis=0) + 1
+    return np.tile(counts / counts.sum(), (num_battles, 1))
+
+
 def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     -log(probability of the vote) of each battle, in nats. Finite, as in scikit-learn, where the probability is 0. Of a

@@ -7,6 +7,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from ..metrics.functions import class_prior
 from .features import FEATURES
 from .table import VOTE_COLUMNS, vote_fractions
 
@@ -42,8 +43,7 @@ def baseline_predictions(table: pd.DataFrame, training: pd.DataFrame | None) -> 
 
 
 def _class_prior(training: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
-    counts = vote_fractions(training).sum(axis=0) + 1  # plus one, so that no probability is 0
-    return np.tile(counts / counts.sum(), (len(table), 1))
+    return class_prior(vote_fractions(training), len(table))
 
 
 def _logistic_regression(training: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from transformers import TrainerCallback
 
-from ..metrics.functions import log_losses
+from ..metrics.functions import class_prior, log_losses
 from ..terminal import logger
 from .trainer import JudgeTrainer
 
@@ -42,8 +42,7 @@ def log_validation_loss(trainer: JudgeTrainer) -> None:
     learned, validated = (np.array(split["votes"][:]) for split in (trainer.train_dataset, trainer.eval_dataset))
     if not learned.any():  # from teachers alone
         return
-    prior = learned.sum(0) / learned.sum()
-    constant = log_losses(np.tile(prior, (len(validated), 1)), validated).mean()
+    constant = log_losses(class_prior(learned, len(validated)), validated).mean()
     if loss >= constant:
         logger.warning(
             "That is no better than the class prior, a constant guess, with %.4f: it has learned too little from the "

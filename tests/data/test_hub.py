@@ -1,14 +1,13 @@
 """Data sets to the Hub and from it, and votes from the Hub and Kaggle, with the unmodified clients."""
 
 import json
-import sys
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from helpers.hub_server import Fault
 from helpers.kaggle_server import LoopbackKaggle
-from helpers.run import recipe, run
+from helpers.run import python, recipe
 from helpers.votes import write_votes
 
 from lmsys_trl.battle import winner_of
@@ -52,7 +51,7 @@ def test_a_data_set_goes_to_the_hub_and_comes_back(hub, tmp_path, votes):
 
     # From a fresh environment the rows are the same.
     elsewhere = hub.environment(tmp_path / "elsewhere")
-    run(sys.executable, "-c", LOAD, "owner/battles", "rows.json", cwd=tmp_path, **elsewhere)
+    python("-c", LOAD, "owner/battles", "rows.json", cwd=tmp_path, **elsewhere)
     for name, split in json.loads((tmp_path / "rows.json").read_text()).items():
         table = pd.read_parquet(tmp_path / "data" / "battles" / f"{name}.parquet")
         assert json.loads(table.to_json(orient="records")) == split
@@ -136,7 +135,7 @@ def test_the_data_of_the_reference_solution(hub, tmp_path):
     upload = "from huggingface_hub import HfApi; api = HfApi(); name = 'lmsys/chatbot_arena_conversations'; "
     upload += "api.create_repo(name, repo_type='dataset'); "
     upload += "api.upload_folder(repo_id=name, repo_type='dataset', folder_path='33k', path_in_repo='data')"
-    run(sys.executable, "-c", upload, cwd=tmp_path, **environment)
+    python("-c", upload, cwd=tmp_path, **environment)
 
     output = recipe("prepare.py", "arena.yaml", "--output_dir", "data", cwd=tmp_path, **environment)
     assert "secret" not in output

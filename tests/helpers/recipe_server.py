@@ -3,14 +3,20 @@ Recipes in processes forked from one in which the libraries are loaded already: 
 
 Commands are sent to the server over a socket, with the streams that they write to. `programs` makes a folder for PATH
 whose `lmsys-trl` and `accelerate` send what a shell types; `accelerate launch` runs its script in one process.
+
+Servers are themselves forked from one that has loaded only libraries that read nothing from the environment, and so
+are programs that get an environment of their own, with [`run_python`].
 """
 
+import atexit
 import contextlib
 import gc
 import importlib
+import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -18,10 +24,21 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent.parent
 TESTS = str(REPOSITORY / "tests")
+# What takes longest to load, and nothing that keeps a variable of the environment, as the Hub's client does.
+ENVIRONMENT_FREE = (
+    "bitsandbytes",
+    "pandas",
+    "scipy.stats",
+    "sklearn.linear_model",
+    "torch._dynamo",
+    "torch._inductor.compile_fx",
+    "torch.distributed.tensor",
+)
 LOADED = (
     "lmsys_trl.training.trainer",
     "lmsys_trl.judging.judge",
@@ -38,14 +55,60 @@ sys.exit(ask({address!r}, os.getcwd(), [os.path.basename(sys.argv[0]), *sys.argv
 """
 
 
-def ask(address: str, cwd: str, words: list[str], streams: list[int]) -> int:
-    """Have the server run a program with these file descriptors as its streams. Returns its exit status."""
-    message = "\0".join([cwd, *words]).encode()
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(address)
-        socket.send_fds(connection, [struct.pack("I", len(message))], streams)
-        connection.sendall(message)
+def ask(address: str, cwd: str, words: list[str], streams: list[int], environment: dict | None = None) -> int:
+    """Have a server run a program with these file descriptors as its streams. Returns its exit status."""
+    with _request(address, cwd, words, streams, environment) as connection:
         return struct.unpack("B", connection.recv(1))[0]
+
+
+def _request(address: str, cwd: str, words: list[str], files: list[int], environment: dict | None) -> socket.socket:
+    message = json.dumps([cwd, words, environment]).encode()
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(address)
+    socket.send_fds(connection, [struct.pack("I", len(message))], files)
+    connection.sendall(message)
+    return connection
+
+
+def run_python(
+    words: list[str], cwd: Path, environment: dict | None = None, address: str | None = None
+) -> tuple[int, str]:
+    """
+    Run `python` with these words. Returns its status and all that it prints.
+
+    Args:
+        words (`list[str]`): A script, or `-c` and code, and arguments.
+        cwd (`Path`): The folder to run it in.
+        environment (`dict`, *optional*): All its variables. Default: those of the server.
+        address (`str`, *optional*): The server. Default: one whose processes load all that reads the environment.
+    """
+    with tempfile.TemporaryFile() as file, open(os.devnull) as nothing:
+        streams = [nothing.fileno(), file.fileno(), file.fileno()]
+        status = ask(address or _environment_free(), str(cwd), ["python", *words], streams, environment)
+        file.seek(0)
+        return status, file.read().decode()
+
+
+@cache
+def _environment_free() -> str:
+    """The address of the server that all others are forked from, until this process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="servers-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with _listen(folder / "free.sock") as listener:
+        command = [sys.executable, "-m", "helpers.recipe_server", str(listener.fileno())]
+        # A pipe, since a stream that can seek would become one that cannot when a command gets another.
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{TESTS}"}
+        process = subprocess.Popen(command, env=environment, pass_fds=[listener.fileno()], **streams)
+    atexit.register(process.terminate)
+    return str(folder / "free.sock")
+
+
+def _listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
 
 
 class RecipeServer:
@@ -60,13 +123,10 @@ class RecipeServer:
             program.write_text(PROGRAM.format(python=sys.executable, tests=TESTS, address=self.address))
             program.chmod(0o755)
         environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{TESTS}", **environment}
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self.address)
-            listener.listen()
-            command = [sys.executable, "-m", "helpers.recipe_server", str(listener.fileno()), str(self.programs)]
-            # A pipe, since a stream that can seek would become one that cannot when a command gets another.
-            streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-            self._process = subprocess.Popen(command, env=environment, pass_fds=[listener.fileno()], **streams)
+        with _listen(Path(self.address)) as listener, open(os.devnull, "r+") as nothing:
+            files = [nothing.fileno()] * 3 + [listener.fileno()]
+            words = ["serve", str(self.programs)]
+            self._connection = _request(_environment_free(), str(folder), words, files, environment)
 
     def __enter__(self) -> "RecipeServer":
         return self
@@ -75,17 +135,11 @@ class RecipeServer:
         self.stop()
 
     def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-        self._process.stdout.close()
+        self._connection.close()  # which kills it
 
     def run_script(self, script: Path, arguments: list[str], cwd: Path) -> tuple[int, str]:
         """Run a script as `python script arguments` does. Returns its status and all that it prints."""
-        with tempfile.TemporaryFile() as file, open(os.devnull) as nothing:
-            streams = [nothing.fileno(), file.fileno(), file.fileno()]
-            status = ask(self.address, str(cwd), ["python", str(script), *arguments], streams)
-            file.seek(0)
-            return status, file.read().decode()
+        return run_python([str(script), *arguments], cwd, address=self.address)
 
     def run(self, script: str, cwd: Path) -> tuple[int, str]:
         """Run a shell script in which the programs are found first. Returns its status and all that it prints."""
@@ -96,9 +150,9 @@ class RecipeServer:
         return result.returncode, result.stdout
 
 
-def serve(listener: socket.socket, programs: str) -> None:
+def serve(listener: socket.socket, modules: tuple[str, ...], programs: str = "") -> None:
     """Answer each connection with the exit status of its command. What a sweep starts is sent here too."""
-    for module in LOADED:
+    for module in modules:
         importlib.import_module(module)
     gc.freeze()  # so that a child's collector does not copy all pages
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that answer
@@ -113,8 +167,9 @@ def serve(listener: socket.socket, programs: str) -> None:
 def _answer(connection: socket.socket, programs: str) -> None:
     """Run the command in a child and send its status, whatever ends the child. It is killed with who asked for it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    size, streams, _, _ = socket.recv_fds(connection, 4, 3)
-    cwd, program, *words = connection.recv(struct.unpack("I", size)[0], socket.MSG_WAITALL).decode().split("\0")
+    size, files, _, _ = socket.recv_fds(connection, 4, 4)
+    message = connection.recv(struct.unpack("I", size)[0], socket.MSG_WAITALL)
+    cwd, (program, *words), environment = json.loads(message)
     child = os.fork()
     if child:
         ended, _, _ = select.select([connection, os.pidfd_open(child)], [], [])
@@ -125,11 +180,16 @@ def _answer(connection: socket.socket, programs: str) -> None:
             connection.sendall(struct.pack("B", status & 255))
         os._exit(0)
     connection.close()
-    for number, stream in enumerate(streams):
+    for number, stream in enumerate(files[:3]):
         os.dup2(stream, number)
     os.chdir(cwd)
+    if environment is not None:
+        os.environ.clear()
+        os.environ.update(environment)
     status = 0
     try:
+        if program == "serve":
+            serve(socket.socket(fileno=files[3]), LOADED, *words)
         _run(program, words, programs)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -179,4 +239,4 @@ def _without_launch_options(words: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
+    serve(socket.socket(fileno=int(sys.argv[1])), ENVIRONMENT_FREE)

@@ -3,7 +3,6 @@
 import atexit
 import importlib
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from lmsys_trl.terminal import set_up_logging
 
-from .recipe_server import REPOSITORY, RecipeServer
+from .recipe_server import REPOSITORY, RecipeServer, run_python
 
 
 def run(*command, cwd: Path, fails: bool = False, **environment) -> str:
@@ -37,16 +36,14 @@ def recipe(name: str, *arguments, cwd: Path, launch: list | None = None, fails: 
     if launch is not None:
         accelerate = Path(sys.executable).with_name("accelerate")
         return run(accelerate, "launch", *launch, script, *arguments, cwd=cwd, fails=fails, **environment)
-    if environment:  # which libraries read when they are loaded
-        return run(sys.executable, script, *arguments, cwd=cwd, fails=fails, **environment)
-    status, output = _server().run_script(script, [str(word) for word in arguments], cwd)
-    assert (status != 0) == fails, output
-    return output
+    return python(script, *arguments, cwd=cwd, fails=fails, **environment)
 
 
-def python(code: str, *arguments, cwd: Path, fails: bool = False) -> str:
-    """Run code as `python -c` does, where the libraries are loaded already; returns what it prints, to a pipe."""
-    status, output = _server().run(shlex.join(["python", "-c", code, *map(str, arguments)]), cwd)
+def python(*words, cwd: Path, fails: bool = False, **environment) -> str:
+    """Run `python` with these words where the libraries are loaded already; returns what it prints."""
+    address = None if environment else _server().address  # libraries read the environment when they are loaded
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment} if environment else None
+    status, output = run_python([str(word) for word in words], cwd, variables, address)
     assert (status != 0) == fails, output
     return output
 

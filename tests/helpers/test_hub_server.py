@@ -1,6 +1,5 @@
 """The loopback Hub, as the unmodified clients see it from a process of their own."""
 
-import sys
 import urllib.error
 import urllib.request
 
@@ -8,7 +7,7 @@ import pandas as pd
 import pytest
 
 from helpers.hub_server import Fault
-from helpers.run import run
+from helpers.run import python
 
 # What every script starts with: the client, and the status and the name of the error that a call raises.
 PRELUDE = """
@@ -32,7 +31,7 @@ def client(hub, tmp_path):
 
     def run_client(script: str, token: str | None = "hf_writer") -> str:
         environment = hub.environment(tmp_path / "home", token)
-        return run(sys.executable, "-c", PRELUDE + script, cwd=tmp_path, **environment)
+        return python("-c", PRELUDE + script, cwd=tmp_path, **environment)
 
     return run_client
 

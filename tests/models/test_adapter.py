@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 import zipfile
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from helpers.kaggle_server import LoopbackKaggle
 from helpers.models import all_logits
 from helpers.reference_solution import written_out
-from helpers.run import recipe, run
+from helpers.run import python, recipe
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig
@@ -90,12 +89,12 @@ def test_adapters_from_kaggle(tmp_path):
     server = LoopbackKaggle({"gemma/adapter_config.json": b"{}", "llama/adapter_config.json": b"{}"})
     environment = server.environment(tmp_path / "kaggle") | {"HF_HOME": str(tmp_path / "home")}
     script = "import sys; from lmsys_trl.models.adapter import resolve_adapter; print(resolve_adapter(sys.argv[1]))"
-    output = run(sys.executable, "-c", script, "kaggle:owner/name/gemma", cwd=tmp_path, **environment)
+    output = python("-c", script, "kaggle:owner/name/gemma", cwd=tmp_path, **environment)
     assert "/gemma\n" in output
-    output = run(sys.executable, "-c", script, "kaggle:owner/name", cwd=tmp_path, fails=True, **environment)
+    output = python("-c", script, "kaggle:owner/name", cwd=tmp_path, fails=True, **environment)
     assert "holds 2 adapters. Name one of them: kaggle:owner/name/gemma, kaggle:owner/name/llama" in output
     server.status = 404
-    output = run(sys.executable, "-c", script, "kaggle:owner/other", cwd=tmp_path, fails=True, **environment)
+    output = python("-c", script, "kaggle:owner/other", cwd=tmp_path, fails=True, **environment)
     assert "UserError: kaggle:owner/other: there is no such data set" in output
 
 

@@ -9,7 +9,7 @@ import pytest
 from helpers.hub_server import Fault, LoopbackHub
 from helpers.models import build_base
 from helpers.recipe_server import REPOSITORY, RecipeServer
-from helpers.run import recipe, run
+from helpers.run import python, recipe, run
 from helpers.votes import write_votes
 from huggingface_hub import ModelCard
 from transformers import TrainerControl, TrainerState
@@ -45,7 +45,7 @@ TRAIN += ["--per_device_train_batch_size", "1", "--dataset_name", "data", "--hub
 def push(hub, folder, fails=False, private=True, token="hf_writer") -> str:
     """Push three files in a new process; returns what it prints."""
     environment = hub.environment(folder / "home", token)
-    output = run(sys.executable, "-c", PUSH.replace("PRIVATE", str(private)), cwd=folder, fails=fails, **environment)
+    output = python("-c", PUSH.replace("PRIVATE", str(private)), cwd=folder, fails=fails, **environment)
     assert token not in output
     return output
 
@@ -146,7 +146,7 @@ def trained(tmp_path_factory):
         environment = hub.environment(folder / "home")
         upload = "from huggingface_hub import HfApi; api = HfApi(); api.create_repo('owner/tiny'); "
         upload += "api.upload_folder(repo_id='owner/tiny', folder_path='models/tiny')"
-        run(sys.executable, "-c", upload, cwd=folder, **environment)
+        python("-c", upload, cwd=folder, **environment)
         (folder / "sources.yaml").write_text(
             "sources: [{path: votes.csv, license: cc-by-4.0}]\noutput_dir: data\n"
             "push_to_hub: true\nhub_dataset_id: owner/battles\n"
@@ -201,9 +201,9 @@ def test_from_a_fresh_environment_predictions_are_the_same_bit_for_bit(trained, 
     # Without the Hub the copy in the cache is used; without the token the private repository cannot be seen.
     find = "from lmsys_trl.models.adapter import resolve_adapter; print(resolve_adapter('owner/judge'))"
     gone = environment | {"HF_ENDPOINT": "http://127.0.0.1:1"}
-    assert hub.repos["owner/judge"].branches["main"].sha in run(sys.executable, "-c", find, cwd=tmp_path, **gone)
+    assert hub.repos["owner/judge"].branches["main"].sha in python("-c", find, cwd=tmp_path, **gone)
     stranger = hub.environment(tmp_path / "other", token=None)
-    output = run(sys.executable, "-c", find, cwd=tmp_path, fails=True, **stranger)
+    output = python("-c", find, cwd=tmp_path, fails=True, **stranger)
     assert "adapter owner/judge: there is no such folder, and as a model owner/judge on the Hub: " in output
     assert "set HF_TOKEN" in output
 

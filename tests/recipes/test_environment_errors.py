@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers.models import build_judge
-from helpers.run import REPOSITORY, python, recipe
+from helpers.run import REPOSITORY, programs, recipe, run
 from helpers.votes import simulated, table, write_votes
 
 from lmsys_trl.data.synthetic import make_battles
@@ -279,7 +279,7 @@ def test_what_a_small_disk_refuses_is_a_message(project, situation):
     verb, words = words_of(situation)
     before, script = files_in(project), REPOSITORY / "recipes" / f"{verb}.py"
     max_bytes = 20_000 if verb == "sft" else 300  # which is less than the state of its optimizer
-    output = python(SMALL_DISK, max_bytes, script, *words, cwd=project, fails=True)
+    output = run(programs() / "python", "-c", SMALL_DISK, max_bytes, script, *words, cwd=project, fails=True)
     assert f"{verb}.py: " in output and "Traceback" not in output
     assert "File too large" in output or "a checkpoint could not be written" in output, output
     if verb not in ("sft", "validate"):  # which have marks of what is complete
