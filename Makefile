@@ -53,12 +53,14 @@ build: $(VENV)/release-installed  # sdist and wheel
 $(BASE)/config.json:
 	$(BIN)/lmsys-trl fetch --output_dir $(BASE)
 
-# torch last: the build that pip finds for this machine, and what that build needs besides.
+# torch last: the build that pip finds for this machine, and what that build needs besides. Compiled by all cores, which
+# pip does by one; some packages have files that are no Python.
 $(VENV)/installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement requirements.lock
-	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --no-compile --no-deps --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-compile $(TORCH)
 	$(BIN)/pip install --quiet --no-deps --editable .
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	touch $@
 
 $(VENV)/%-installed: $(VENV)/installed  # an extra that is not in the lock file
