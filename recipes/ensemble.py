@@ -61,9 +61,7 @@ def main():
 
     # Imported now: what takes seconds must not delay --help and the report of a typo.
     from lmsys_trl.data.inputs import battles_to_predict, check_battles_config
-    from lmsys_trl.judging.members import predict_members
     from lmsys_trl.judging.resume import all_processes
-    from lmsys_trl.models.judge_file import load_judge_files
     from lmsys_trl.models.precision import check_inference_config, precision_overrides
     from lmsys_trl.outputs import claim_with_shards, shards_of
     from lmsys_trl.predictions import ensemble
@@ -98,6 +96,10 @@ def main():
                 ensemble.refuse_other_order(config.predictions, tables, config.fit_on, fitted)
             weights, weights_longest = ensemble.fit_on_predictions(config.fit_on, fitted, config.longest, config.mean)
         if config.adapter:
+            # To combine predictions files takes no model, and loading what runs one takes ten seconds.
+            from lmsys_trl.judging.members import predict_members
+            from lmsys_trl.models.judge_file import load_judge_files
+
             load_judge_files(config.adapter)  # a missing one is reported before the first one predicts
             members, orders = config.adapter, config.orders or ["ab"] * len(config.adapter)
             tables = predict_members(

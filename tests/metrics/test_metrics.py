@@ -10,6 +10,12 @@ from lmsys_trl.metrics import load_metric, metric_folder, score
 from lmsys_trl.metrics.functions import binned, calibration_errors, correct, log_losses, squared_distances
 from lmsys_trl.predictions.calibration import apply_temperature, cross_fitted_temperature, fit_temperature
 
+# Processes of their own that have loaded the libraries already, which takes seconds.
+PROCESSES = get_context("forkserver")
+PROCESSES.set_forkserver_preload(
+    ["evaluate", "sklearn.metrics", "lmsys_trl.metrics", "lmsys_trl.predictions.calibration"]
+)
+
 
 def calibrated_predictions(n=500, seed=0):
     random = np.random.default_rng(seed)
@@ -82,7 +88,7 @@ def test_flips():
 
 
 def test_from_several_processes_at_once():
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2, mp_context=PROCESSES) as pool:
         scores = list(pool.map(score_seed, range(4)))
     assert scores == [score_seed(seed) for seed in range(4)]
 
@@ -93,7 +99,7 @@ def score_seed(seed):
 
 def test_loaded_by_path_in_two_processes_at_once():
     """As anyone would load them, with evaluate's own files in its cache."""
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2, mp_context=PROCESSES) as pool:
         losses = list(pool.map(loss_by_path, range(6)))
     assert losses == pytest.approx([metrics.log_loss(*calibrated_predictions(100, seed)[::-1]) for seed in range(6)])
 

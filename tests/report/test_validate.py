@@ -3,11 +3,12 @@
 import json
 import re
 import shutil
+import sys
 
 import pandas as pd
 import pytest
 from helpers.models import build_judge
-from helpers.run import REPOSITORY, recipe
+from helpers.run import REPOSITORY, recipe, run
 from helpers.votes import write_votes
 
 from lmsys_trl.data.synthetic import make_battles
@@ -102,7 +103,8 @@ def test_an_interrupted_report_resumes(project):
     crash = "from lmsys_trl.report import page; page.write_report = None"
     (project / "sitecustomize.py").write_text(crash)
     arguments = ["--adapter", "runs/judge", "--test_file", "votes.csv", "--output_dir", "resumed"]
-    output = recipe("validate.py", *arguments, cwd=project, fails=True, PYTHONPATH=f"{REPOSITORY}:{project}")
+    script, path = REPOSITORY / "recipes" / "validate.py", f"{REPOSITORY}:{project}"
+    output = run(sys.executable, script, *arguments, cwd=project, fails=True, PYTHONPATH=path)
     assert "not callable" in output
     shards = sorted((project / "resumed" / "predictions.shards" / "0").glob("a*.parquet"))
     table = pd.read_parquet(shards[0])
