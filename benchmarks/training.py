@@ -142,9 +142,11 @@ def measure(model: str, config: BenchmarkConfig) -> dict:
         worker.recv()  # ready
     seconds = {name: [] for name in config.implementations}
     for step in range(config.steps + 1):
-        for name, worker in workers.items():
-            worker.send("step")
-            elapsed = worker.recv()
+        # Another one begins each step, since all would follow the same one else, and its caches and freed memory.
+        first = step % len(workers)
+        for name in [*config.implementations[first:], *config.implementations[:first]]:
+            workers[name].send("step")
+            elapsed = workers[name].recv()
             if step:
                 seconds[name].append(elapsed)
     gib = {}

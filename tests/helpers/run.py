@@ -40,8 +40,11 @@ def recipe(name: str, *arguments, cwd: Path, launch: list | None = None, fails: 
 
 
 def python(*words, cwd: Path, fails: bool = False, **environment) -> str:
-    """Run `python` with these words where the libraries are loaded already; returns what it prints."""
-    address = None if environment else _server().address  # libraries read the environment when they are loaded
+    """
+    Run `python` with these words where libraries are loaded already; returns what it prints. With an environment those
+    that read it are loaded then, but torch and Python itself are not: what they read takes [`run`].
+    """
+    address = None if environment else _server().address
     variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment} if environment else None
     status, output = run_python([str(word) for word in words], cwd, variables, address)
     assert (status != 0) == fails, output

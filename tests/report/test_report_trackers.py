@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.run import REPOSITORY, recipe
+from helpers.run import recipe
 from helpers.trackers import tensorboard_events, trackio_rows, wandb_environment, wandb_record
 from helpers.votes import draw, simulated, table
 
@@ -31,7 +31,7 @@ def project(tmp_path_factory):
     environment = {**wandb_environment(folder), "TRACKIO_DIR": str(folder / "trackio"), "HF_HUB_OFFLINE": "1"}
     tracked = ["--report_to", *INSTALLED, "--project", "votes"] if INSTALLED else []
     options = ["--predictions", "p.parquet", "--output_dir", "report", *tracked]
-    recipe("validate.py", *options, cwd=folder, **environment, PYTHONPATH=str(REPOSITORY))
+    recipe("validate.py", *options, cwd=folder, **environment)
     return folder
 
 
