@@ -192,7 +192,8 @@ def _refuse_name(name: str, keys: dict[str, Key], where) -> str | None:
         return None
     if RENAMED.get(name) in keys:
         return f"was renamed. Use {RENAMED[name]} in {where}"
-    nearest = get_close_matches(name, keys, n=1)
+    related = [key for key in keys if key.startswith(name.partition("_")[0])]  # lora_rank: lora_r, not local_rank
+    nearest = get_close_matches(name, related, n=1) or get_close_matches(name, keys, n=1)
     return f"unknown key in {where}. " + (f"Did you mean {nearest[0]}?" if nearest else "--help lists the keys")
 
 
@@ -283,6 +284,6 @@ def shipped_yaml(name: str, recipes: Path) -> Path:
     shipped = {path.name: path for path in sorted(recipes.glob("*/*.yaml"))}
     if name not in shipped:
         nearest = get_close_matches(name, shipped, n=1)
-        hint = f"Did you mean {nearest[0]}?" if nearest else f"The shipped ones are {', '.join(shipped)}"
+        hint = f"Did you mean {nearest[0]}?" if nearest else "lmsys-trl recipes lists the shipped ones"
         raise UserError(f"there is no configuration file {name!r}. {hint}")
     return shipped[name]

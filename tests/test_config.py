@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from trl import ModelConfig
 
-from lmsys_trl.config import find_yaml, parse_config, read_config
+from lmsys_trl.config import _refuse_name, find_yaml, parse_config, read_config
 from lmsys_trl.keys import FILE, describe_keys, keys_of
 from lmsys_trl.limits import RENAMED, is_hidden
 from lmsys_trl.options import MODEL_CONFIG, TRAINING_CONFIG, JudgeConfig
@@ -233,3 +233,8 @@ def test_a_yaml_of_another_recipe_is_refused_by_its_recipe(tmp_path):
         read("sft", "gemmma.yaml")
     with pytest.raises(ValueError, match="there is no configuration file"):
         find_yaml(str(tmp_path), RECIPES / "sft.py")
+
+
+def test_a_key_of_the_same_family_is_meant_rather_than_one_that_looks_alike():
+    said = _refuse_name("lora_rank", dict.fromkeys(["local_rank", "lora_r", "lora_alpha"]), "mine.yaml")
+    assert said == "unknown key in mine.yaml. Did you mean lora_r?"

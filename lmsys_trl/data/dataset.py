@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 
@@ -29,12 +30,20 @@ def load_battles(name: str) -> DatasetDict:
     Raises:
         UserError: If there is none, or it was not made by `lmsys-trl prepare`.
     """
+    if Path(name).is_file():
+        raise UserError(
+            f"dataset_name: {name} is a file. Make a data set of it with lmsys-trl prepare --sources {name} "
+            "--output_dir data/battles, and name that"
+        )
     try:
         battles = load_dataset(name)
     except (OSError, ValueError, HFValidationError, datasets.exceptions.DatasetsError) as error:
+        fix = f"lmsys-trl prepare --sources FILE --output_dir {name} makes it"
+        folders = [path.as_posix() for path in Path(name).parent.glob("*/")]
+        if name not in folders and (nearest := get_close_matches(name, folders, n=1)):
+            fix = f"Did you mean {nearest[0]}?"
         raise UserError(
-            f"dataset_name: {name} is not a data set, neither a folder nor on the Hub ({first_line(error)}). Make it "
-            f"with lmsys-trl prepare --output_dir {name}"
+            f"dataset_name: {name} is not a data set, neither a folder nor on the Hub ({first_line(error)}). {fix}"
         ) from error
     missing = sorted(set(BATTLE_SCHEMA.names) - set(battles["train"].column_names if "train" in battles else []))
     if missing:

@@ -9,7 +9,7 @@ import yaml
 
 from ..battle import winner_of
 from ..errors import UserError
-from .columns import TURN_COLUMNS, cell_if_any, is_blank, parsed, shorten
+from .columns import TURN_COLUMNS, WINNER_COLUMNS, cell_if_any, is_blank, parsed, shorten
 from .downloads import download
 from .files import DataFile, find_files, read_rows
 from .formats import as_tuple, find_format
@@ -65,7 +65,8 @@ def suggest(rows: list[dict]) -> tuple[dict, dict, list[str]]:
     pairs = _pairs(paths, texts)
     # A number for each answer, such as its score, is no vote.
     paired = {path for both in pairs for path in both}
-    pair = max(pairs, key=lambda pair: texts[pair[0]] + texts[pair[1]], default=None)
+    answers = [both for both in pairs if not {"model_a", "model_b", *WINNER_COLUMNS} & {*both}]
+    pair = max(answers, key=lambda pair: texts[pair[0]] + texts[pair[1]], default=None)
     doubts = _wrapped_rows(rows)
     if pair is None:
         doubts.append("no two columns look like the two answers: name response_a and response_b")
@@ -74,7 +75,7 @@ def suggest(rows: list[dict]) -> tuple[dict, dict, list[str]]:
         are_conversations = any(_is_conversation(cell) for cell in cells[pair[0]])
         fields = ANSWERS[2] if decided else ANSWERS[1] if are_conversations else ANSWERS[0]
         columns |= dict(zip(fields, pair, strict=True))
-    names = [pair for pair in _pairs(paths, texts) if set(pair).isdisjoint(columns.values())]
+    names = [both for both in pairs if set(both).isdisjoint([*columns.values(), *WINNER_COLUMNS])]
     models = [pair for pair in names if "model" in pair[0].lower() or "generator" in pair[0].lower()]
     short = [pair for pair in models if max(texts[pair[0]], texts[pair[1]]) < 60]
     if short:

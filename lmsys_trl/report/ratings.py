@@ -1,12 +1,13 @@
 """Bradley-Terry ratings of models: by annotators and by judges, of all battles and of each resample."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import ConstantInputWarning, kendalltau, spearmanr
 from sklearn.linear_model import LogisticRegression
 
 from ..predictions.table import VOTE_COLUMNS
@@ -60,8 +61,10 @@ def model_ratings(votes: pd.DataFrame, finals: dict[str, np.ndarray], bootstrap:
 
     def correlation(rated: tuple[np.ndarray, np.ndarray], statistic: Callable) -> dict:
         pairs = zip(annotators[1], rated[1], strict=True)
-        resampled = np.array([statistic(*pair).statistic for pair in pairs]) if many else None
-        return figure(statistic(annotators[0], rated[0]).statistic, resampled)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConstantInputWarning)  # not a number, as is said in its place
+            resampled = np.array([statistic(*pair).statistic for pair in pairs]) if many else None
+            return figure(statistic(annotators[0], rated[0]).statistic, resampled)
 
     return {
         "models": [

@@ -246,3 +246,12 @@ def test_a_table_with_other_delimiters(tmp_path):
             writer.writerows(rows)
         source = Source(str(tmp_path / name), columns=expected, votes={"a": "model_a", "b": "model_b", "c": "tie"})
         assert [battle["id"] for battle in read_source(source, Ledger())] == ["u0", "u1", "u2", "u3"]
+
+
+def test_columns_of_the_competition_are_nothing_else():
+    row = {"id": "1", "model_a": "fern", "model_b": "moss", "prompt": '["Hi"]', "response_a": '["Hello there"]',
+           "winner_model_a": 1, "winner_model_b": 0, "winner_tie": 0}  # fmt: skip
+    columns, _, doubts = suggest([row])
+    assert {"response_a", "response_b"}.isdisjoint(columns) and columns["model_a"] == "model_a"
+    assert "no two columns look like the two answers: name response_a and response_b" in doubts
+    assert suggest([row | {"response_b": '["Hey"]'}])[0]["response_a"] == "response_a"

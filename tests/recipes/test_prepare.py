@@ -28,6 +28,7 @@ from lmsys_trl.data.sources import read_battles
 from lmsys_trl.data.synthetic import make_battles
 from lmsys_trl.encoding.dataset import conversation_dataset, encode_dataset
 from lmsys_trl.encoding.examples import encode_battle
+from lmsys_trl.errors import UserError
 from lmsys_trl.terminal import set_up_logging
 
 spec = importlib.util.spec_from_file_location("prepare", REPOSITORY / "recipes" / "prepare.py")
@@ -87,6 +88,10 @@ def test_rows_and_record(tmp_path, capsys):
     assert "validation: 8 battles" in output
     assert f"Next: lmsys-trl sft smollm2.yaml --dataset_name {tmp_path / 'data'} --output_dir runs/judge" in output
     loaded = load_battles(str(tmp_path / "data"))
+    with pytest.raises(UserError, match=rf"Did you mean {tmp_path / 'data'}\?"):
+        load_battles(str(tmp_path / "dat"))
+    with pytest.raises(UserError, match=f"is a file. Make a data set of it with lmsys-trl prepare --sources {path} "):
+        load_battles(str(path))
     assert {name: split.num_rows for name, split in loaded.items()} == {"train": 32, "validation": 8}
     assert loaded["train"].to_pandas().equals(rows[rows["split"] == "train"].drop(columns="split"))
 
