@@ -242,9 +242,7 @@ def _judge_gpu(
     if evaluation > available:
         notes.append("evaluation does not fit: per_device_eval_batch_size: 1")
     if trains and work.waits(gpu, request.utilisation):
-        notes.append(
-            "waits for its next kernel: more examples at once are faster, as max_tokens_per_batch divides them"
-        )
+        notes.append("waits for the CPU between kernels: larger batches are faster, see max_tokens_per_batch")
     return Verdict(
         gpu=gpu,
         trains=trains,
