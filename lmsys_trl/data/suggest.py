@@ -65,7 +65,8 @@ def suggest(rows: list[dict]) -> tuple[dict, dict, list[str]]:
     pairs = _pairs(paths, texts)
     # A number for each answer, such as its score, is no vote.
     paired = {path for both in pairs for path in both}
-    answers = [both for both in pairs if not {"model_a", "model_b", *WINNER_COLUMNS} & {*both}]
+    pairs = [both for both in pairs if set(both).isdisjoint(WINNER_COLUMNS)]  # neither answers nor names of models
+    answers = [both for both in pairs if both != ("model_a", "model_b")]
     pair = max(answers, key=lambda pair: texts[pair[0]] + texts[pair[1]], default=None)
     doubts = _wrapped_rows(rows)
     if pair is None:
@@ -75,7 +76,7 @@ def suggest(rows: list[dict]) -> tuple[dict, dict, list[str]]:
         are_conversations = any(_is_conversation(cell) for cell in cells[pair[0]])
         fields = ANSWERS[2] if decided else ANSWERS[1] if are_conversations else ANSWERS[0]
         columns |= dict(zip(fields, pair, strict=True))
-    names = [both for both in pairs if set(both).isdisjoint([*columns.values(), *WINNER_COLUMNS])]
+    names = [both for both in pairs if set(both).isdisjoint(columns.values())]
     models = [pair for pair in names if "model" in pair[0].lower() or "generator" in pair[0].lower()]
     short = [pair for pair in models if max(texts[pair[0]], texts[pair[1]]) < 60]
     if short:

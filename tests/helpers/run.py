@@ -44,9 +44,11 @@ def python(*words, cwd: Path, fails: bool = False, **environment) -> str:
     Run `python` with these words where libraries are loaded already; returns what it prints. With an environment those
     that read it are loaded then, but torch and Python itself are not: what they read takes [`run`].
     """
-    address = None if environment else _server().address
-    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment} if environment else None
-    status, output = run_python([str(word) for word in words], cwd, variables, address)
+    words = [str(word) for word in words]
+    if environment:
+        status, output = run_python(words, cwd, {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment})
+    else:
+        status, output = run_python(words, cwd, address=_server().address)
     assert (status != 0) == fails, output
     return output
 
