@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers.run import REPOSITORY
+from helpers.run import REPOSITORY, programs, run
 
 from lmsys_trl.cli import COMMANDS, LAUNCHED, accelerate_config, recipe_scripts
 from lmsys_trl.config import accelerate_configs
@@ -27,13 +27,8 @@ HEAVY = {
 
 def lmsys_trl(*words, cwd):
     """Run the command; returns its exit status and its output."""
-    result = subprocess.run(
-        [sys.executable, "-m", "lmsys_trl.cli", *map(str, words)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-    )
+    command = [programs() / "python", "-c", "from lmsys_trl.cli import main; main()", *map(str, words)]
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     return result.returncode, result.stdout + result.stderr
 
 
@@ -164,6 +159,7 @@ def test_accelerate_configs_by_name_and_by_path(tmp_path):
 def test_a_recipe_runs_under_accelerate(tmp_path):
     """What it says of its missing data comes from the started script."""
     words = ["--adapter", tmp_path, "--test_file", tmp_path / "no.csv", "--output_file", tmp_path / "out.csv"]
-    status, output = lmsys_trl("predict", *words, "--accelerate_config", "cpu", cwd=tmp_path)
-    assert status != 0 and "predict.py: " in output and "there is no such file" in output, output
+    command = [sys.executable, "-m", "lmsys_trl.cli", "predict", *words, "--accelerate_config", "cpu"]
+    output = run(*command, cwd=tmp_path, fails=True)
+    assert "predict.py: " in output and "there is no such file" in output, output
     assert "The following values were not passed to" not in output

@@ -24,7 +24,7 @@ PAGES = [
 ]
 # The real names and architectures, small; (configuration, start of a turn, end token, pad token).
 BASES = {
-    "HuggingFaceTB/SmolLM2-135M-Instruct": (LlamaConfig, 30, "<|im_start|>", "<|im_end|>", "<|endoftext|>"),
+    "HuggingFaceTB/SmolLM2-135M-Instruct": (LlamaConfig, 2, "<|im_start|>", "<|im_end|>", "<|endoftext|>"),
     "Qwen/Qwen2.5-0.5B-Instruct": (Qwen2Config, 2, "<|im_start|>", "<|im_end|>", "<|endoftext|>"),
     "google/gemma-3-270m-it": (Gemma3TextConfig, 2, "<start_of_turn>", "<eos>", "<pad>"),
     "meta-llama/Llama-3.2-1B-Instruct": (LlamaConfig, 2, "<|header|>", "<|eot_id|>", "<|finetune_right_pad_id|>"),

@@ -2,7 +2,8 @@
 Recipes in processes forked from one in which the libraries are loaded already: loading them takes seconds.
 
 Commands are sent to the server over a socket, with the streams that they write to. `programs` makes a folder for PATH
-whose `lmsys-trl` and `accelerate` send what a shell types; `accelerate launch` runs its script in one process.
+whose `lmsys-trl` and `accelerate` send what a shell types; `accelerate launch` runs its script in one process. As
+`python -m accelerate.commands.launch` it starts the processes that it is asked for, each of them forked too.
 
 Servers are themselves forked from one that has loaded only libraries that read nothing from the environment, and so
 are programs that get an environment of their own, with [`run_python`].
@@ -51,13 +52,31 @@ PROGRAM = """\
 import os, sys
 sys.path.insert(0, {tests!r})
 from helpers.recipe_server import ask
-sys.exit(ask({address!r}, os.getcwd(), [os.path.basename(sys.argv[0]), *sys.argv[1:]], [0, 1, 2]))
+words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+sys.exit(ask({address!r}, os.getcwd(), words, [0, 1, 2], dict(os.environ), forward=True))
 """
 
 
-def ask(address: str, cwd: str, words: list[str], streams: list[int], environment: dict | None = None) -> int:
-    """Have a server run a program with these file descriptors as its streams. Returns its exit status."""
+def ask(
+    address: str,
+    cwd: str,
+    words: list[str],
+    streams: list[int],
+    environment: dict | None = None,
+    forward: bool = False,
+) -> int:
+    """
+    Have a server run a program with these file descriptors as its streams. Returns its exit status.
+
+    Args:
+        address (`str`), cwd (`str`), words (`list[str]`), streams (`list[int]`): The server, and what it runs.
+        environment (`dict`, *optional*): All variables of the program. Default: those of the server.
+        forward (`bool`): Whether to send it the signals that this process gets.
+    """
     with _request(address, cwd, words, streams, environment) as connection:
+        (pid,) = struct.unpack("I", connection.recv(4))
+        for number in (signal.SIGINT, signal.SIGTERM) if forward else ():
+            signal.signal(number, lambda number, _: os.kill(pid, number))
         return struct.unpack("B", connection.recv(1))[0]
 
 
@@ -122,11 +141,11 @@ class RecipeServer:
             program = self.programs / name
             program.write_text(PROGRAM.format(python=sys.executable, tests=TESTS, address=self.address))
             program.chmod(0o755)
-        environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{TESTS}", **environment}
+        self.environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{TESTS}", **environment}
         with _listen(Path(self.address)) as listener, open(os.devnull, "r+") as nothing:
             files = [nothing.fileno()] * 3 + [listener.fileno()]
             words = ["serve", str(self.programs)]
-            self._connection = _request(_environment_free(), str(folder), words, files, environment)
+            self._connection = _request(_environment_free(), str(folder), words, files, self.environment)
 
     def __enter__(self) -> "RecipeServer":
         return self
@@ -143,7 +162,7 @@ class RecipeServer:
 
     def run(self, script: str, cwd: Path) -> tuple[int, str]:
         """Run a shell script in which the programs are found first. Returns its status and all that it prints."""
-        environment = {**os.environ, "PATH": f"{self.programs}:{os.environ['PATH']}"}
+        environment = {**self.environment, "PATH": f"{self.programs}:{os.environ['PATH']}"}
         command = ["bash", "-euo", "pipefail", "-c", script]
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         result = subprocess.run(command, cwd=cwd, env=environment, text=True, **streams)
@@ -154,6 +173,8 @@ def serve(listener: socket.socket, modules: tuple[str, ...], programs: str = "")
     """Answer each connection with the exit status of its command. What a sweep starts is sent here too."""
     for module in modules:
         importlib.import_module(module)
+    if modules is LOADED:
+        importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("llama")  # cached
     gc.freeze()  # so that a child's collector does not copy all pages
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that answer
     while True:
@@ -172,6 +193,7 @@ def _answer(connection: socket.socket, programs: str) -> None:
     cwd, (program, *words), environment = json.loads(message)
     child = os.fork()
     if child:
+        connection.sendall(struct.pack("I", child))
         ended, _, _ = select.select([connection, os.pidfd_open(child)], [], [])
         if connection in ended:
             os.kill(child, signal.SIGKILL)
@@ -205,9 +227,16 @@ def _answer(connection: socket.socket, programs: str) -> None:
 
 def _run(program: str, words: list[str], programs: str) -> None:
     """Run a command as its program would, but in this process."""
+    if programs:
+        sys.executable = os.path.join(programs, "python")  # for the processes that this one starts
     if program == "python" and words[:2] == ["-m", "lmsys_trl.cli"]:
         program, words = "lmsys-trl", words[2:]
-    if program == "python" and words[0] == "-c":
+    if program == "python" and words[0] == "-u":
+        words = words[1:]
+    if program == "python" and words[0] == "-m":
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif program == "python" and words[0] == "-c":
         sys.argv, code = ["-c", *words[2:]], words[1]
         sys.path.insert(0, "")
         exec(compile(code, "<block>", "exec"), {"__name__": "__main__"})
@@ -222,8 +251,6 @@ def _run(program: str, words: list[str], programs: str) -> None:
             words = [str(REPOSITORY / "recipes" / f"{verb}.py"), *options]
         elif program == "accelerate":
             words = words[next(i for i, word in enumerate(words) if word.endswith(".py")) :]
-        if os.path.basename(words[0]) == "sweep.py":
-            sys.executable = os.path.join(programs, "python")
         sys.argv = words
         sys.path.insert(0, os.path.dirname(words[0]))
         runpy.run_path(words[0], run_name="__main__")

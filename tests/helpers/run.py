@@ -32,11 +32,8 @@ def run(*command, cwd: Path, fails: bool = False, **environment) -> str:
 
 def recipe(name: str, *arguments, cwd: Path, launch: list | None = None, fails: bool = False, **environment) -> str:
     """Run a recipe, or `accelerate launch` it with some options; returns what it prints."""
-    script = REPOSITORY / "recipes" / name
-    if launch is not None:
-        accelerate = Path(sys.executable).with_name("accelerate")
-        return run(accelerate, "launch", *launch, script, *arguments, cwd=cwd, fails=fails, **environment)
-    return python(script, *arguments, cwd=cwd, fails=fails, **environment)
+    launcher = [] if launch is None else ["-m", "accelerate.commands.launch", *launch]
+    return python(*launcher, REPOSITORY / "recipes" / name, *arguments, cwd=cwd, fails=fails, **environment)
 
 
 def python(*words, cwd: Path, fails: bool = False, **environment) -> str:

@@ -2,11 +2,10 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
 from helpers.models import build_base, build_judge
-from helpers.run import REPOSITORY, recipe
+from helpers.run import REPOSITORY, programs, recipe
 
 from lmsys_trl import Judge
 from lmsys_trl.battle import WINNERS
@@ -57,7 +56,7 @@ def test_texts_files_and_standard_input(project, judge):
     expected = list(comparison_lines(judge.compare(QUESTION, SUM, REFUSAL)))
     output = recipe("compare.py", *options, "--prompt", QUESTION, "--a", SUM, "--b", REFUSAL, cwd=project)
     assert "\n".join(expected) in output and expected[-1].startswith("Verdict: ")
-    command = [sys.executable, REPOSITORY / "recipes" / "compare.py", *options, "--json"]
+    command = [programs() / "python", REPOSITORY / "recipes" / "compare.py", *options, "--json"]
     result = subprocess.run(
         [*command, "--prompt", "question.txt", "--a", SUM, "--b", "-"], cwd=project, input=REFUSAL + "\n",
         capture_output=True, text=True, check=True,
@@ -68,7 +67,16 @@ def test_texts_files_and_standard_input(project, judge):
 
 
 def test_what_is_not_utf_8(project, judge):
-    command = [sys.executable, REPOSITORY / "recipes" / "compare.py", "--adapter", "judge", "--a", SUM, "--b", REFUSAL]
+    command = [
+        programs() / "python",
+        REPOSITORY / "recipes" / "compare.py",
+        "--adapter",
+        "judge",
+        "--a",
+        SUM,
+        "--b",
+        REFUSAL,
+    ]
     result = subprocess.run([*command, "--prompt", "-"], cwd=project, input=b"caf\xe9", capture_output=True)
     assert result.returncode == 1 and b"prompt: standard input is not text in UTF-8" in result.stderr
     assert b"Traceback" not in result.stderr

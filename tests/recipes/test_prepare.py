@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import random
 import shutil
 import signal
@@ -16,7 +15,7 @@ import pytest
 import yaml
 from datasets import load_dataset
 from helpers.models import build_tokenizer
-from helpers.run import REPOSITORY, recipe
+from helpers.run import REPOSITORY, programs, recipe
 from helpers.votes import write_votes
 from huggingface_hub import DatasetCard
 from hypothesis import given, settings
@@ -480,19 +479,10 @@ def test_a_killed_run_leaves_the_old_data_set_as_it_was(tmp_path):
     write_votes(tmp_path / "more.csv", many("two", 20_000))
     recipe("prepare.py", "--sources", "votes.csv", "--output_dir", "data", cwd=tmp_path)
     before = {path: path.read_bytes() for path in sorted((tmp_path / "data").rglob("*")) if path.is_file()}
-    command = [
-        sys.executable,
-        REPOSITORY / "recipes" / "prepare.py",
-        "--sources",
-        "more.csv",
-        "--output_dir",
-        "data",
-        "--overwrite",
-    ]
+    words = ["--sources", "more.csv", "--output_dir", "data", "--overwrite"]
     for wait_for in ("texts.arrow", "battles"):
-        process = subprocess.Popen(
-            [str(word) for word in command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
-        )
+        command = [programs() / "python", REPOSITORY / "recipes" / "prepare.py", *words]
+        process = subprocess.Popen(command, cwd=tmp_path)
         while process.poll() is None and not (tmp_path / ".data.new" / wait_for).exists():
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)

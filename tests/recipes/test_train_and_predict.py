@@ -1,20 +1,18 @@
 """Every recipe as a user runs it, on a tiny model with random weights."""
 
 import json
-import os
 import random
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
 from helpers.models import build_base
-from helpers.run import REPOSITORY, recipe
+from helpers.run import REPOSITORY, programs, recipe
 from helpers.votes import write_votes
 from safetensors.torch import load_file
 
@@ -241,9 +239,8 @@ def test_four_bits(project):
 
 def sft_command(project, *arguments) -> dict:
     """What starts recipes/sft.py as a process that a signal can stop."""
-    command = [sys.executable, REPOSITORY / "recipes" / "sft.py", "smollm2.yaml", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    return {"args": [str(word) for word in command], "cwd": project, "env": environment}
+    command = [programs() / "python", REPOSITORY / "recipes" / "sft.py", "smollm2.yaml", *arguments]
+    return {"args": [str(word) for word in command], "cwd": project}
 
 
 def stop_when_saving(start: dict, folder, sent: int, delay: float) -> tuple[int, str]:

@@ -246,6 +246,23 @@ def test_ratings_are_found():
     assert bradley_terry(np.array([[0], [1]]), np.array([[0.5, 0.5]]), 2) == pytest.approx([1000, 1000])
 
 
+def test_many_models_are_expected_to_get_the_points_that_they_got():
+    """Which is where the likelihood is largest; the weak penalty takes a hundredth of a model's rating in nats."""
+    random = np.random.default_rng(0)
+    strengths = random.normal(size=60)
+    a, b = random.integers(0, 60, (2, 5000))
+    a, b = np.minimum(a, b)[a != b], np.maximum(a, b)[a != b]
+    pairs, pair = np.unique([a, b], axis=1, return_inverse=True)
+    wins = np.zeros((pairs.shape[1], 2))
+    np.add.at(wins, (pair, (random.random(len(a)) > 1 / (1 + np.exp(strengths[b] - strengths[a]))).astype(int)), 1.0)
+    ratings = (bradley_terry(pairs, wins, 60) - 1000) * np.log(10) / 400
+    expected = wins.sum(axis=1) / (1 + np.exp(ratings[pairs[1]] - ratings[pairs[0]]))
+    more = np.zeros(60)
+    np.add.at(more, pairs[0], wins[:, 0] - expected)
+    np.add.at(more, pairs[1], expected - wins[:, 0])
+    assert more == pytest.approx(ratings / 100, abs=0.01)
+
+
 def test_problems_with_predictions_are_reported(tmp_path):
     battles = make_battles(20, seed="wrong")
     votes, table = votes_table(battles), predict(battles)
