@@ -65,6 +65,7 @@ def main():
     from lmsys_trl.judging.judge import Judge
     from lmsys_trl.judging.resume import all_processes
     from lmsys_trl.judging.stream import predict_stream
+    from lmsys_trl.models.adapter import check_adapters
     from lmsys_trl.models.precision import check_inference_config, precision_overrides
     from lmsys_trl.outputs import claim_with_shards, shards_of
     from lmsys_trl.predictions.lines import prediction_lines, save_lines
@@ -73,15 +74,16 @@ def main():
     from lmsys_trl.terminal import reserve_stdout
 
     output_file, streams, processes = Path(config.output_file), config.output_file == "-", all_processes()
-    raise_problems(
-        [
-            *([] if streams else check_output_file(output_file, (".csv", ".parquet", ".jsonl"))),
-            *check_tta(config.tta),
-            *check_battles_config(battles_config),
-            *check_inference_config(inference),
-            *check_engine_config(engine, processes.num_processes),
-        ]
-    )
+    problems = [
+        *([] if streams else check_output_file(output_file, (".csv", ".parquet", ".jsonl"))),
+        *check_tta(config.tta),
+        *check_battles_config(battles_config),
+        *check_inference_config(inference),
+        *check_engine_config(engine, processes.num_processes),
+    ]
+    with processes.main_process_first():
+        problems += check_adapters([config.adapter])
+    raise_problems(problems)
     shards = shards_of(output_file)
 
     def load_judge() -> Judge:

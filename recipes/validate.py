@@ -65,6 +65,7 @@ def main():
     from lmsys_trl.artifacts import provenance, strip_local_paths
     from lmsys_trl.data.inputs import check_battles_config
     from lmsys_trl.judging.resume import all_processes
+    from lmsys_trl.models.adapter import check_adapters
     from lmsys_trl.outputs import check_shards, claim_with_shards, refuse_foreign, refuse_other_configuration
     from lmsys_trl.predictions.baselines import baseline_predictions
     from lmsys_trl.predictions.features import load_features
@@ -99,6 +100,8 @@ def main():
     if config.attack and not config.adapter:
         problems.append("attack: needs adapter, since attacked battles are predicted anew")
     problems += [*check_trackers(config.report_to), *check_attacks(config.attack), *check_shards(shards)]
+    with processes.main_process_first():
+        problems += check_adapters(config.adapter)
     raise_problems(problems)
     refuse_foreign(output_dir, REPORT_FILES, ("metrics.json", shards.name), "a report")
     if not config.overwrite:

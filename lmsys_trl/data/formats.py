@@ -58,8 +58,8 @@ class Format:
 
     def used(self) -> set[str]:
         """The columns that are read."""
-        paths = (path for where in self.paths.values() for path in as_tuple(where))
-        return {*self.columns, *(name for path in paths for name in (path, path.split(".")[0]))}
+        paths = [path for where in self.paths.values() for path in as_tuple(where)]
+        return {*self.columns, *paths, *(path.split(".")[0] for path in paths)}
 
 
 def as_tuple(where: Paths) -> tuple[str, ...]:
@@ -213,7 +213,7 @@ def find_format(name: str | None, columns: list[str], lenient: bool) -> Format:
         lenient (`bool`): For prediction: the columns of the vote may be missing.
 
     Raises:
-        UserError: If there is none. Says which columns each format needs.
+        UserError: If there is none. Says which columns each format needs, or that only the votes are missing.
     """
     needed = {
         known: fmt.columns if lenient else (*fmt.columns, *fmt.vote_columns)
@@ -226,16 +226,17 @@ def find_format(name: str | None, columns: list[str], lenient: bool) -> Format:
         has_vote = all(column in columns for column in fmt.vote_columns)
         if missing.get(known) == [] and has_vote and (name or not set(fmt.without) & set(columns)):
             return complete(fmt, columns)
-    for known in needed:
-        if not missing[known]:
-            return complete(replace(FORMATS[known], votes={}), columns)
-    nearest = min(needed, key=lambda known: len(missing[known]) / len(needed[known]))
-    listed = "\n".join(f"  {known}: {', '.join((*fmt.columns, *fmt.vote_columns))}" for known, fmt in FORMATS.items())
+    if without_vote := next((known for known in needed if not missing[known]), None):
+        return complete(replace(FORMATS[without_vote], votes={}), columns)
+    lack_votes = [known for known in needed if not set(FORMATS[known].columns) - set(columns)]
+    nearest = min(lack_votes or needed, key=lambda known: len(missing[known]) / len(needed[known]))
     shown = ascii(", ".join(map(str, columns)))
+    formats = [f"\n  {known}: {', '.join((*fmt.columns, *fmt.vote_columns))}" for known, fmt in FORMATS.items()]
+    listed = "" if lack_votes else f" The columns of each format are{''.join(formats)}"
     raise UserError(
-        f"not a file of battles: column{'s' * (len(missing[nearest]) > 1)} {', '.join(missing[nearest])} missing. It "
-        f"has {shown if len(shown) < 200 else shown[:200] + '...'}. If that is where they are, say so with columns: "
-        f"lmsys-trl prepare --suggest FILE prints a mapping. The columns of each format are\n{listed}"
+        f"{'battles without votes' if lack_votes else 'not a file of battles'}. Columns missing: "
+        f"{', '.join(missing[nearest])}. It has {shown if len(shown) < 200 else shown[:200] + '...'}. If that is "
+        f"where they are, say so with columns: lmsys-trl prepare --suggest FILE prints a mapping.{listed}"
     )
 
 

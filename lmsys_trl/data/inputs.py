@@ -10,10 +10,11 @@ import pyarrow as pa
 from datasets import Dataset
 
 from ..artifacts import file_fingerprint
-from ..errors import UserError
+from ..errors import UserError, collect_problems
 from ..terminal import logger
 from .config import OUR_COLUMNS, BattlesConfig
 from .dataset import data_fingerprint, load_battles
+from .files import find_files
 from .ledger import Ledger
 from .schema import BATTLE_SCHEMA
 from .sources import EXTRA, read_battles, read_source
@@ -29,7 +30,11 @@ def check_battles_config(config: BattlesConfig, required: bool = True) -> list[s
         return ["test_file, dataset_name: give one of the two"]
     if required and not config.test_file and not config.dataset_name:
         return ["test_file or dataset_name: missing. Name the battles"]
-    return []
+    problems: list[str] = []
+    if config.test_file and not config.test_file.startswith(("-", "hub:", "kaggle:")):
+        with collect_problems(problems):
+            find_files(Path(config.test_file))
+    return problems
 
 
 def battles_to_predict(

@@ -88,11 +88,12 @@ def _table(verdicts: Sequence[Verdict]) -> list[str]:
         row += [_cost(verdict.prediction_cost)] * (with_cost and with_prediction)
         rows.append(row)
     lines = [f"  {line}" for line in aligned(rows, str.rjust)]
-    changes = [
-        f"  {verdict.gpu.name}: {'; '.join(filter(None, [_change(verdict), verdict.note]))}"
-        for verdict in verdicts
-        if not verdict.trains or verdict.note
-    ]
+    gpus: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if not verdict.trains or verdict.note:
+            change = "; ".join(filter(None, [_change(verdict), verdict.note]))
+            gpus.setdefault(change, []).append(verdict.gpu.name)
+    changes = [f"  {', '.join(names)}: {change}" for change, names in gpus.items()]
     return [*lines, *(["", "the smallest change with which training fits, and notes:", *changes] if changes else [])]
 
 

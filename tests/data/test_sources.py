@@ -334,7 +334,7 @@ def test_blank_votes_are_refused_without_blank_winner(tmp_path):
         ("votes.csv", b"", "votes.csv: is empty"),
         ("votes.csv", b"id,prompt,,\n1,p,,\n", "columns: columns without a name occur twice"),
         ("votes.csv", b"\x89PNG\r\n\x1a\n\x00\x00", "names of its columns are not UTF-8"),
-        ("votes.csv", b"id,prompt\n1,2\n", "columns response_a, response_b, winner missing. It has 'id, prompt'"),
+        ("votes.csv", b"id,prompt\n1,2\n", "Columns missing: response_a, response_b, winner. It has 'id, prompt'"),
         ("votes.csv", b'id,prompt,response_a,response_b,winner\n1,"a"b,c\n', "damaged, or not a CSV file.*row 0"),
         ("votes.csv", b"id,prompt,response_a,response_b,winner\n", "has no rows"),
         ("votes.json", b"[{", "damaged, or not a JSON file"),
@@ -361,8 +361,14 @@ def test_files_that_are_not_votes(tmp_path, name, content, message):
 
 
 def test_a_format_that_is_named_must_fit(tmp_path):
-    with pytest.raises(ValueError, match="column winner missing"):
+    with pytest.raises(ValueError, match="battles without votes. Columns missing: winner. It has 'id, "):
         read_all(write(tmp_path / "votes.csv", row()), format="wsdm")
+
+
+def test_votes_are_what_is_missing_where_battles_are_there(tmp_path):
+    with pytest.raises(ValueError, match="battles without votes.*--suggest FILE prints a mapping.$") as info:
+        read_battles(write(tmp_path / "votes.csv", row()[:6], header=HEADER))
+    assert "columns of each format" not in str(info.value)
 
 
 def test_files_of_a_folder_are_chosen_by_name(tmp_path):

@@ -130,7 +130,11 @@ def test_all_problems_with_the_arguments_at_once(project):
     assert "2 problems" in output and "test_file, dataset_name: give one of the two" in output
     assert "adapter or predictions: missing" in output
     output = recipe("validate.py", "--adapter", "a", "--output_dir", "x", cwd=project, fails=True)
-    assert "test_file or dataset_name: missing" in output
+    assert "test_file or dataset_name: missing" in output and "adapter a: there is no such folder" in output
+    for name, target in (("validate", "--output_dir"), ("predict", "--output_file")):
+        arguments = ["--adapter", "a", "--test_file", "none.csv", target, "x.parquet"]
+        output = recipe(f"{name}.py", *arguments, cwd=project, fails=True)
+        assert "2 problems" in output and "adapter a: there" in output and "none.csv: there is no such file" in output
     arguments = ["--adapter", "runs/judge", "runs/judge/", "--test_file", "votes.csv", "--output_dir", "x"]
     output = recipe("validate.py", *arguments, cwd=project, fails=True)
     assert "several judges are named runs/judge" in output and "Traceback" not in output
