@@ -124,8 +124,8 @@ def resampled_ratings(
 def bradley_terry(pairs: np.ndarray, wins: np.ndarray, num_models: int) -> np.ndarray:
     """
     Fit ratings on the Elo scale with a mean of 1000, by logistic regression as
-    [Chatbot Arena](https://arxiv.org/abs/2403.04132) does. All resamples take Newton's steps together, since a fit alone
-    is mostly overhead.
+    [Chatbot Arena](https://arxiv.org/abs/2403.04132) does. All resamples take Newton's steps together, since a fit
+    alone is mostly overhead.
 
     Args:
         pairs (`ndarray`): Two models in each column, no pair twice, of shape `(2, pairs)`.
