@@ -154,7 +154,8 @@ def bradley_terry(pairs: np.ndarray, wins: np.ndarray, num_models: int) -> np.nd
         if np.abs(step).max() < 1e-6:
             break
     ratings = ELO * (ratings - ratings.mean(axis=1, keepdims=True)) + MEAN_RATING
-    return np.where(wins.any(axis=(1, 2))[:, None], ratings, np.nan)
+    ratings[battles.sum(axis=1) == 0] = np.nan
+    return ratings
 
 
 def style_controlled_ratings(

@@ -208,6 +208,7 @@ def _answer(connection: socket.socket, programs: str) -> None:
     if environment is not None:
         os.environ.clear()
         os.environ.update(environment)
+        sys.path[:0] = [folder for folder in environment.get("PYTHONPATH", "").split(":") if folder not in sys.path]
     status = 0
     try:
         if program == "serve":
@@ -252,7 +253,8 @@ def _run(program: str, words: list[str], programs: str) -> None:
         elif program == "accelerate":
             words = words[next(i for i, word in enumerate(words) if word.endswith(".py")) :]
         sys.argv = words
-        sys.path.insert(0, os.path.dirname(words[0]))
+        if "PYTHONSAFEPATH" not in os.environ:
+            sys.path.insert(0, os.path.dirname(words[0]))
         runpy.run_path(words[0], run_name="__main__")
 
 

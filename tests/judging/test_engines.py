@@ -9,7 +9,6 @@ import json
 import os
 import socket
 import stat
-import sys
 import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.models import build_base, build_judge
-from helpers.run import recipe
+from helpers.run import programs, recipe
 from helpers.votes import write_votes
 
 from lmsys_trl import Judge
@@ -72,7 +71,7 @@ def project(tmp_path_factory):
     (package / "lora" / "__init__.py").touch()
     (package / "lora" / "request.py").write_text(REQUEST)
     python = folder / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={folder / "packages"} exec {sys.executable} "$@"\n')
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={folder / "packages"} exec {programs() / "python"} "$@"\n')
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
     return folder
 
