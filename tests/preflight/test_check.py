@@ -206,7 +206,8 @@ def test_each_mistake_in_a_recipe_is_caught(check, changes, problem):
 )
 def test_each_mistake_in_an_accelerate_config_is_caught(check, name, changes, overrides, problem):
     config = changed(f"accelerate_configs/{name}.yaml", **changes)
-    options = [word for key, value in overrides.items() for word in (f"--{key}", value)]
+    small = {"model_name_or_path": "models/tiny", "max_length": "1024"}
+    options = [word for key, value in (small | overrides).items() for word in (f"--{key}", value)]
     output = check("gemma.yaml", "--accelerate_config", config, *options)
     assert "PROBLEM" in output and problem in output and output.endswith("1 problem")
 

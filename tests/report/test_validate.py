@@ -3,12 +3,11 @@
 import json
 import re
 import shutil
-import sys
 
 import pandas as pd
 import pytest
 from helpers.models import build_judge
-from helpers.run import REPOSITORY, recipe, run
+from helpers.run import REPOSITORY, python, recipe
 from helpers.votes import write_votes
 
 from lmsys_trl.data.synthetic import make_battles
@@ -100,11 +99,10 @@ def test_votes_that_a_judge_has_seen(project):
 
 def test_an_interrupted_report_resumes(project):
     """What is saved of the predictions is used, and not computed again."""
-    crash = "from lmsys_trl.report import page; page.write_report = None"
-    (project / "sitecustomize.py").write_text(crash)
+    crash = "import runpy, sys; from lmsys_trl.report import page; page.write_report = None; "
+    crash += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     arguments = ["--adapter", "runs/judge", "--test_file", "votes.csv", "--output_dir", "resumed"]
-    script, path = REPOSITORY / "recipes" / "validate.py", f"{REPOSITORY}:{project}"
-    output = run(sys.executable, script, *arguments, cwd=project, fails=True, PYTHONPATH=path)
+    output = python("-c", crash, REPOSITORY / "recipes" / "validate.py", *arguments, cwd=project, fails=True)
     assert "not callable" in output
     shards = sorted((project / "resumed" / "predictions.shards" / "0").glob("a*.parquet"))
     table = pd.read_parquet(shards[0])
