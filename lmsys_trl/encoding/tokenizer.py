@@ -1,6 +1,9 @@
 """Loading a tokenizer, and checking that examples can be built with it."""
 
+import gc
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import sha256
 
@@ -42,6 +45,21 @@ def resolve_tokenizer(
     return str(download_repository(base_model_id or model_name_or_path, "model", revision, TOKENIZER_FILES))
 
 
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """
+    Within, Python's garbage collector does not run. It looks at all objects again and again while a vocabulary becomes
+    a million of them, which takes as long as reading Gemma's.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def load_tokenizer(
     name_or_path: str, pad_token: str | None = None, revision: str | None = None
 ) -> PreTrainedTokenizerBase:
@@ -57,7 +75,8 @@ def load_tokenizer(
         UserError: If there is none, or with all the problems that [`check_tokenizer`] finds.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
+        with collector_paused():
+            tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
     except Exception as error:  # transformers and tokenizers raise anything at damaged files
         raise UserError(f"tokenizer {name_or_path}: missing or damaged: {first_line(error)}") from error
     if pad_token is not None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from operator import itemgetter
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -13,7 +14,7 @@ from ..artifacts import read_json, write_json
 from ..battle import WINNERS
 from ..encoding.examples import letter_ids
 from ..encoding.template import LETTERS
-from ..encoding.tokenizer import rendered_template
+from ..encoding.tokenizer import collector_paused, rendered_template
 from ..errors import UserError, collect_problems, raise_problems
 from .adapter import JUDGE_FILE, resolve_adapter
 from .base import architecture, hub_revision, weights_fingerprint
@@ -185,10 +186,11 @@ def tokenizer_fingerprints(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]
     Hashes of the vocabulary, of what the chat template puts around a message, and of all that makes tokens of a text:
     normalizer, pre-tokenizer and merges. Judges of version 0.1.0 lack the last one.
     """
-    pipeline = json.loads(tokenizer.backend_tokenizer.to_str())
-    parts = {
-        "vocabulary": json.dumps(sorted(tokenizer.get_vocab().items())),
-        "template": "".join(rendered_template(tokenizer)),
-        "pipeline": json.dumps([pipeline[key] for key in ("normalizer", "pre_tokenizer", "model")]),
-    }
+    with collector_paused():
+        pipeline = json.loads(tokenizer.backend_tokenizer.to_str())
+        parts = {
+            "vocabulary": json.dumps(sorted(tokenizer.get_vocab().items(), key=itemgetter(0))),
+            "template": "".join(rendered_template(tokenizer)),
+            "pipeline": json.dumps([pipeline[key] for key in ("normalizer", "pre_tokenizer", "model")]),
+        }
     return {name: sha256(part.encode()).hexdigest() for name, part in parts.items()}

@@ -1,3 +1,4 @@
+import gc
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,13 @@ from lmsys_trl.battle import WINNERS, vote_for
 from lmsys_trl.data.sources import read_battles
 from lmsys_trl.encoding.examples import IGNORED, battles_to_conversations, encode_battle, encode_battles
 from lmsys_trl.encoding.template import PROMPT_VERSION, README_VERSION, SHORT_VERSION, TEMPLATES
-from lmsys_trl.encoding.tokenizer import check_tokenizer, load_tokenizer, pipeline_fingerprint, rendered_template
+from lmsys_trl.encoding.tokenizer import (
+    check_tokenizer,
+    collector_paused,
+    load_tokenizer,
+    pipeline_fingerprint,
+    rendered_template,
+)
 from lmsys_trl.encoding.turns import truncate_lengths
 from lmsys_trl.errors import UserError
 
@@ -331,6 +338,17 @@ def test_a_tokenizer_written_in_python_cannot_judge():
     tokenizer.chat_template = CHATML
     with pytest.raises(UserError, match="is not one of the library tokenizers"):
         check_tokenizer(tokenizer)
+
+
+def test_the_garbage_collector_is_left_as_it_was(tmp_path):
+    with pytest.raises(UserError, match="missing or damaged"):
+        load_tokenizer(str(tmp_path))
+    assert gc.isenabled()
+    gc.disable()
+    with collector_paused():
+        pass
+    assert not gc.isenabled()
+    gc.enable()
 
 
 def test_real_tokenizers_that_cannot_judge(assets):

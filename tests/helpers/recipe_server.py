@@ -33,11 +33,17 @@ TESTS = str(REPOSITORY / "tests")
 # What takes longest to load, and nothing that keeps a variable of the environment, as the Hub's client does.
 ENVIRONMENT_FREE = (
     "bitsandbytes",
+    "jinja2",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
     "pandas",
+    "pydantic",
+    "scipy.optimize",
     "scipy.stats",
     "sklearn.linear_model",
     "torch._dynamo",
     "torch._inductor.compile_fx",
+    "torch.distributed.checkpoint",
     "torch.distributed.tensor",
 )
 LOADED = (
