@@ -36,6 +36,8 @@ def read_yaml(path: Path) -> dict:
             values = yaml.load(file, _UniqueKeys) or {}
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a YAML file in UTF-8: {error}. Save it as UTF-8") from error
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file") from error
     except (OSError, RecursionError, ValueError, yaml.YAMLError) as error:  # ValueError: an impossible date, say
         raise UserError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(values, dict):

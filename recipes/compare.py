@@ -113,7 +113,7 @@ def compare_outputs(
     from lmsys_trl.judging.resume import all_processes
     from lmsys_trl.models.precision import precision_overrides
     from lmsys_trl.outputs import check_shards, claim_with_shards, refuse_foreign, refuse_other_configuration
-    from lmsys_trl.report.comparison import comparison_figures
+    from lmsys_trl.report.comparison import comparison_figures, unlinked_models
     from lmsys_trl.report.comparison_page import COMPARISON_FILES, summary_lines, write_comparison
 
     output_dir, processes, made = Path(str(config.output_dir)), all_processes(), provenance(given)
@@ -129,6 +129,7 @@ def compare_outputs(
                 outputs.append(read_outputs(path))
         raise_problems(problems)
         battles, notes = pair_outputs(outputs, config.max_battles)
+        notes += unlinked_models(battles)
         judge = Judge.from_pretrained(config.adapter, base_model.model_name_or_path, precision_overrides(inference))
         if processes.is_main_process:
             for note in notes:

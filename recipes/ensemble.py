@@ -60,8 +60,10 @@ def main():
     config, battles_config, inference, _ = parse_config(*CONFIGS)
 
     # Imported now: what takes seconds must not delay --help and the report of a typo.
+    from lmsys_trl.artifacts import file_fingerprint
     from lmsys_trl.data.inputs import battles_to_predict, check_battles_config
     from lmsys_trl.judging.resume import all_processes
+    from lmsys_trl.models.adapter import ADAPTER_WEIGHTS, resolve_adapter
     from lmsys_trl.models.precision import check_inference_config, precision_overrides
     from lmsys_trl.outputs import claim_with_shards, shards_of
     from lmsys_trl.predictions import ensemble
@@ -90,18 +92,22 @@ def main():
     with claim_with_shards(output_file, shards, inputs, processes.is_main_process):
         weights, weights_longest = config.weights, config.weights_longest
         tables = load_all_predictions(config.predictions or ())
+        members = config.predictions or config.adapter
+        orders = config.orders or (["ab"] * len(members) if config.adapter else None)
         if config.fit_on:
             fitted = load_all_predictions(config.fit_on)
-            if config.predictions:
-                ensemble.refuse_other_order(config.predictions, tables, config.fit_on, fitted)
-            weights, weights_longest = ensemble.fit_on_predictions(config.fit_on, fitted, config.longest, config.mean)
+            judges = [*map(ensemble.judge_weights, tables)]
+            judges += [file_fingerprint(resolve_adapter(name) / ADAPTER_WEIGHTS) for name in config.adapter or ()]
+            ensemble.refuse_other_order(members, judges, config.fit_on, fitted)
+            weights, weights_longest = ensemble.fit_on_predictions(
+                config.fit_on, fitted, config.longest, config.mean, orders
+            )
         if config.adapter:
             # To combine predictions files takes no model, and loading what runs one takes ten seconds.
             from lmsys_trl.judging.members import predict_members
             from lmsys_trl.models.judge_file import load_judge_files
 
             load_judge_files(config.adapter)  # a missing one is reported before the first one predicts
-            members, orders = config.adapter, config.orders or ["ab"] * len(config.adapter)
             tables = predict_members(
                 config.adapter,
                 battles_to_predict(battles_config, shards, processes),
@@ -113,8 +119,6 @@ def main():
                 max_tokens_per_batch=inference.max_tokens_per_batch,
                 processes=processes,
             )
-        else:
-            members, orders = config.predictions, config.orders
         combined = ensemble.combine_tables(
             members, tables, orders, weights, config.longest, weights_longest, config.mean
         )

@@ -79,6 +79,7 @@ def main():
         left_out = ", ".join(f"{count} where {reason}" for reason, count in reasons.items())
         if labels.empty:
             fix = "Lower min_confidence" if reasons["a judge is not sure"] else "Other judges may agree more"
+            fix = "Leave balance out" if reasons.get("another winner is rarer") else fix
             raise UserError(f"none of the {len(battles)} battles is labelled: {left_out}. {fix}")
         texts = battles.to_pandas().set_index("id")[list(TURN_COLUMNS)]
         with atomic_write(output_file) as draft:

@@ -7,9 +7,10 @@ Train a judge: a LoRA adapter whose answer letter is a calibrated probability of
 Started again with the same command, an interrupted run resumes from its last checkpoint.
 """
 
+import sys
 from pathlib import Path
 
-from lmsys_trl.config import parse_config
+from lmsys_trl.config import keys_on_command_line, parse_config
 from lmsys_trl.errors import collect_problems, raise_problems
 from lmsys_trl.options import MODEL_CONFIG, TRAINING_CONFIG, JudgeConfig
 from lmsys_trl.terminal import logger, run_recipe, suggest_next
@@ -46,6 +47,7 @@ def main():
             splits = load_battles(judge_config.dataset_name)
             battles = run.select_training_data(splits, judge_config)
     raise_problems(problems)
+    run.warn_of_other_base(judge_config, model_config, keys_on_command_line(sys.argv))
     output_dir = Path(training.output_dir)
     base = resolve_base(model_config.model_name_or_path, model_config.model_revision)
     fingerprints = {name: data_fingerprint(split) for name, split in splits.items()}

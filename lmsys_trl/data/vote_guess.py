@@ -3,7 +3,8 @@
 import re
 from collections import Counter, defaultdict
 
-from .source import DROP, vote_key
+from .columns import WINNER_COLUMNS
+from .source import DROP, VOTE_FIELDS, vote_key
 
 MAX_VALUES = 12  # of a vote, apart from the names of models
 # What the name of a vote's column has in it, the likeliest first.
@@ -76,6 +77,8 @@ def find_vote(
         if known > 0 and score > max(best[0], 0.8):
             best = (score, path, meanings)
     _, vote, meanings = best
+    if vote is None and set(WINNER_COLUMNS[:2]) <= set(paths):  # what is not theirs is the tie's
+        return dict(zip(VOTE_FIELDS[1:3], WINNER_COLUMNS, strict=False)), {}, []
     if vote is None:
         several, meanings = _find_several(paths, cells, columns, marks)
         return ({"vote": several}, meanings, []) if several else _find_probability(paths, cells)
@@ -114,7 +117,8 @@ def _find_probability(paths: list[str], cells: dict[str, list]) -> tuple[dict, d
     for path in paths:
         given = [str(cell) for cell in cells[path] if cell is not None]
         is_fraction = given and all(re.fullmatch(r"0?\.\d+|[01](\.0*)?", cell) for cell in given)
-        if is_fraction and len(set(given)) > 2 and set(words_of(path)) & set(PROBABILITY_NAMES):
+        words = set(words_of(path))
+        if is_fraction and len(set(given)) > 2 and words & set(PROBABILITY_NAMES) and not words & set(SECOND):
             return {"vote_a": path}, {}, [f"vote_a: {path} is read as the probability that response_a is better"]
     return {}, {}, ["no column looks like the vote: name vote, and say what its values mean"]
 

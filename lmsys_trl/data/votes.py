@@ -53,12 +53,13 @@ def read_fractions(cells: list, columns: Sequence[str]) -> list[float]:
     A vote in three cells: one 1 and two 0, or three fractions that sum to 1. Of A and B alone the rest is a tie, and
     of A alone the rest is B's.
     """
+    cells = [BOOLEANS.get(str(cell).strip().casefold(), cell) for cell in cells]
     if len(cells) < len(WINNERS):
         with suppress(TypeError, ValueError, OverflowError):
             rest = 1 - sum(map(float, cells))
             rest = 0.0 if abs(rest) < 1e-9 else rest
             cells = [*cells, rest] if len(cells) == 2 else [*cells, rest, 0.0]
-    vote = to_fractions(cells) or to_fractions([BOOLEANS.get(str(cell).strip().casefold(), cell) for cell in cells])
+    vote = to_fractions(cells)
     if vote is None:
         raise RowError(
             f"columns {', '.join(columns)}: expected one 1 and two 0, one true, or fractions that sum to 1",
@@ -85,6 +86,8 @@ def to_fractions(cells: list) -> list[float] | None:
     except (TypeError, ValueError, OverflowError):
         return None
     total = sum(fractions)
+    if len(fractions) != len(WINNERS):
+        return None
     if not abs(total - 1) <= 1e-3 or min(fractions) < 0 or max(fractions) > 1:  # no comparison holds for NaN
         return None
     # What is normalized already stays the same, bit for bit.

@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from ..battle import replace_surrogates
 from ..data.columns import TURN_COLUMNS
+from ..data.votes import to_fractions
 from ..errors import UserError, collect_problems, raise_problems
 
 
@@ -55,7 +56,20 @@ def as_battle(battle: Mapping) -> dict:
             f"battle {battle.get('id')}: its texts are JSON lists. Convert them with json.loads, or use lmsys-trl "
             "predict, which reads such files"
         )
-    return {**battle, **{column: _texts(battle.get("id"), column, value) for column, value in columns.items()}}
+    texts = {column: _texts(battle.get("id"), column, value) for column, value in columns.items()}
+    return {**battle, **texts, "vote": _vote(battle.get("id"), battle.get("vote"))}
+
+
+def _vote(battle_id, value) -> list[float] | None:
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return None
+    vote = to_fractions(list(value)) if isinstance(value, list | tuple | np.ndarray) else None
+    if vote is None:
+        raise UserError(
+            f"battle {battle_id}: vote: expected the fractions of A, B and tie, found {value!r:.100}. Leave it out, "
+            "or convert it: lmsys_trl.battle.vote_for('model_a')"
+        )
+    return vote
 
 
 def _texts(battle_id, column: str, value) -> list[str | None]:

@@ -166,7 +166,7 @@ class Judge:
 
         Args:
             battles (`Dataset`, `DataFrame` or `list[dict]`): Battles, of which `id`, `prompt`, `response_a` and
-                `response_b` are needed: a text each, or a list with one a turn. A vote is passed on and not looked at.
+                `response_b` are needed: a text each, or a list with one a turn. A `vote` is passed on.
             options: The fields of [`PredictionOptions`].
 
         Returns:

@@ -46,8 +46,8 @@ class PredictionOptions:
         calibrated (`bool`): Use the calibration in `judge.json`, if there is one.
         with_lengths (`bool`): Add [`LENGTH_COLUMNS`]: how many tokens the texts of the last example had, how many of
             them were read, and how many turns were not.
-        folder (`Path`, *optional*): Where shards are saved as they come. The same call resumes after what is there,
-            with any number of processes. Needs a `Dataset`.
+        folder (`str` or `Path`, *optional*): Where shards are saved as they come. The same call resumes after what is
+            there, with any number of processes. Needs a `Dataset`.
         shard_size (`int`): Battles in a shard, for each process.
         processes (`PartialState`, *optional*): All of them make this call, share the work, and get the table.
         progress (`bool`): Show how many of how many, the rate, and when it ends.
@@ -65,8 +65,9 @@ class PredictionOptions:
     progress: bool = False
 
     def __post_init__(self):
-        if isinstance(self.tta, str):
-            parse_tta(self.tta)
+        self.folder = self.folder and Path(self.folder)
+        if not isinstance(self.tta, np.ndarray):
+            parse_tta(str(self.tta))
         if self.shard_size < 1 or (self.max_tokens_per_batch is not None and self.max_tokens_per_batch < 1):
             raise UserError("shard_size, max_tokens_per_batch: expected 1 or more")
         if self.examples not in ("last", "all"):

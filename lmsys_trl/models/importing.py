@@ -15,7 +15,7 @@ from ..errors import UserError, collect_problems, first_line, raise_problems
 from ..outputs import new_folder
 from .adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLED_WEIGHTS, resolve_adapter
 from .adapter_weights import fitting_weights, make_room, read_lora_config, read_weights
-from .base import build_without_weights, hub_id, load_model_config, resolve_base
+from .base import build_without_weights, hub_id, load_model_config, remember_base, resolve_base
 from .head import FROZEN, MODULE, install_head
 from .judge_file import JudgeFile
 
@@ -85,6 +85,7 @@ def import_adapter(
         save_file(weights, draft / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         tokenizer.save_pretrained(draft)
         judge_file.save(draft)
+        remember_base(draft, base)
 
 
 def _weights_for(base: Path, adapter: Path) -> tuple[dict[str, torch.Tensor], str]:

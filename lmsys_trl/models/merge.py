@@ -1,6 +1,7 @@
 """Several adapters -> their average, or an adapter and its base model -> a model."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from ..errors import UserError, raise_problems
 from ..outputs import new_folder
 from .adapter import ADAPTER_WEIGHTS, lora_differences, resolve_adapter
 from .adapter_weights import attach_adapter, not_finite, read_lora_config, read_weights
-from .base import find_base_of, load_base, load_model_config
+from .base import BASE_FOLDER, find_base_of, load_base, load_model_config
 from .head import FROZEN, install_head, untie_head
 from .judge_file import JudgeFile
 
@@ -103,6 +104,8 @@ def save_average(adapters: list[str], method: str, folder: Path, given: dict) ->
             {name: tensor.contiguous() for name, tensor in tensors.items()}, draft / ADAPTER_WEIGHTS, {"format": "pt"}
         )
         judge_file.save(draft)
+        if (folders[0] / BASE_FOLDER).is_file():
+            shutil.copyfile(folders[0] / BASE_FOLDER, draft / BASE_FOLDER)
 
 
 def merge_into_base(adapter: Path, model_name_or_path: str | None, folder: Path) -> None:

@@ -10,7 +10,7 @@ from ..errors import UserError, raise_problems
 from ..metrics.functions import as_fractions, log_losses
 from ..terminal import logger
 from .calibration import cross_fitted
-from .table import PROBABILITIES, best_order, has_vote, votes_and_groups
+from .table import PROBABILITIES, best_order, has_vote, other_votes, votes_and_groups
 from .tta import top_fraction
 
 MISMATCH = "predictions that do not belong together:"
@@ -44,9 +44,10 @@ def check_members(
         if values is not None and len(values) != num_members:
             problems.append(f"{name}: {len(values)} for {num_members} members")
     for name, numbers in (("weights", weights), ("weights_longest", weights_longest)):
-        if numbers and not any(numbers):
-            problems.append(f"{name}: expected at least one above 0")
-    if fit_on is not None and len(set(fit_on)) < len(fit_on):
+        if numbers and not 0 < sum(numbers) < np.inf:
+            problems.append(f"{name}: expected finite numbers, at least one above 0")
+    orders = others.get("orders") or ["mean"] * len(fit_on or ())
+    if fit_on is not None and len(set(zip(fit_on, orders, strict=False))) < len(fit_on):
         problems.append("fit_on: names a file twice. Give one for each member")
     if fit_on is None and (longest > 0) != (weights_longest is not None):
         problems.append("longest, weights_longest: give both or neither")
@@ -70,8 +71,8 @@ def stack_predictions(
         NaN where a member has none.
 
     Raises:
-        UserError: If there are duplicate ids, or ids that the first member does not have. Counts them and names the
-            first.
+        UserError: If there are duplicate ids, ids that the first member does not have, or ids with another vote than
+            its own, which are other battles. Counts them and names the first.
     """
     selected = [
         table[table["order"] == order] for table, order in zip(tables, orders or map(best_order, tables), strict=True)
@@ -83,6 +84,8 @@ def stack_predictions(
             problems.append(f"{name}: {len(duplicates)} duplicate ids, the first {duplicates.iloc[0]}")
         if len(unknown):
             problems.append(f"{name}: {len(unknown)} ids are not in {names[0]}, the first {unknown.iloc[0]}")
+        if not len(duplicates) and len(other := other_votes(first, rows)):
+            problems.append(f"{name}: {len(other)} ids have another vote than in {names[0]}, the first {other[0]}")
     raise_problems(problems, MISMATCH)
     stacked = [rows.set_index("id")[PROBABILITIES].reindex(first["id"]).to_numpy() for rows in selected]
     first = first.reset_index(drop=True)
@@ -196,24 +199,32 @@ def cross_fitted_ensemble(
 
 
 def refuse_other_order(
-    members: Sequence[str], tables: Sequence[pd.DataFrame], fit_on: Sequence[str], fitted: Sequence[pd.DataFrame]
+    members: Sequence[str], weights: Sequence[str | None], fit_on: Sequence[str], fitted: Sequence[pd.DataFrame]
 ) -> None:
     """
     Raise a [`UserError`] if files to fit on, with the tables `fitted`, say that they are not of the members' judges,
-    in their order.
+    in their order. `weights` are the members' fingerprints, None where none is known.
     """
-    judges = [[table.attrs.get("judge", {}).get("adapter") for table in side] for side in (tables, fitted)]
     raise_problems(
         [
             f"fit_on: {other} was predicted by another judge than {member}. Give the files in the order of the members"
-            for member, other, one, two in zip(members, fit_on, *judges, strict=True)
+            for member, other, one, two in zip(members, fit_on, weights, map(judge_weights, fitted), strict=True)
             if one and two and one != two
         ]
     )
 
 
+def judge_weights(predictions: pd.DataFrame) -> str | None:
+    """The fingerprint of the weights that made predictions, if their file says so."""
+    return predictions.attrs.get("judge", {}).get("adapter")
+
+
 def fit_on_predictions(
-    files: Sequence[str], tables: Sequence[pd.DataFrame], longest: float = 0.0, mean: str = "arithmetic"
+    files: Sequence[str],
+    tables: Sequence[pd.DataFrame],
+    longest: float = 0.0,
+    mean: str = "arithmetic",
+    orders: Sequence[str] | None = None,
 ) -> tuple[list[float], list[float] | None]:
     """
     Fit the weights for all battles, or one set for the longest and one for the others, and log what they gain.
@@ -223,11 +234,12 @@ def fit_on_predictions(
             and what is in them: battles with votes that no member was trained on.
         longest (`float`): The fraction of longest battles with weights of their own.
         mean (`str`): As for [`combine`].
+        orders (`Sequence[str]`, *optional*): As for [`stack_predictions`].
 
     Returns:
         `tuple[list[float], list[float] | None]`: `weights` and `weights_longest` as for [`battle_weights`].
     """
-    battles, predictions = stack_predictions(files, tables)
+    battles, predictions = stack_predictions(files, tables, orders)
     check_coverage(files, battles, predictions, np.full(len(files), 1 / len(files)))
     mask = longest_battles(battles, longest)
     weights = _fit_and_log("weights", files, battles[~mask], predictions[~mask], mean)
@@ -242,6 +254,8 @@ def _fit_and_log(
     labelled = has_vote(battles)
     predictions = predictions[labelled]
     labels, groups = votes_and_groups(battles[labelled])
+    if not labelled.any():
+        raise UserError(f"fit_on: {files[0]} has no votes. Give predictions of battles with votes")
     if len(set(groups)) < 2:
         raise UserError(f"fit_on: {name} are fitted on some groups of battles and tested on others: two at least")
     weights = fit_weights(predictions, labels, mean)

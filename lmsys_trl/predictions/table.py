@@ -63,8 +63,16 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
 
     Raises:
         UserError: If there is none, if it is neither parquet nor CSV, if columns are missing, or if a row is not a
-            prediction.
+            prediction, or if it holds those of several judges.
     """
+    tables = load_predictions_of_all(path)
+    if len(tables) > 1:
+        raise UserError(f"predictions {path}: holds those of {len(tables)} judges. Give a file of one")
+    return next(iter(tables.values()))
+
+
+def load_predictions_of_all(path: str | Path) -> dict[str | None, pd.DataFrame]:
+    """What [`load_predictions`] reads, for each judge that a report has written into one file; else for None."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"predictions {path}: there is no such file. lmsys-trl predict makes it, as *.parquet")
@@ -73,17 +81,20 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
         table = table.astype({name: dtype for name, dtype in PREDICTION_COLUMNS.items() if name in table})
     except (OSError, ValueError, TypeError, OverflowError) as error:
         raise UserError(f"predictions {path}: not a predictions file, or damaged: {error}") from error
-    if "judge" in table and table["judge"].nunique() > 1:
-        raise UserError(f"predictions {path}: holds those of {table['judge'].nunique()} judges. Give a file of one")
     missing = [name for name in PREDICTION_COLUMNS if name not in table and name not in OPTIONAL_COLUMNS]
     if missing:
         raise UserError(f"predictions {path}: no columns {', '.join(missing)}. Make it with lmsys-trl predict")
-    problems = table_problems(table) if len(table) else ["there are none in it"]
+    names = table.pop("judge") if "judge" in table else pd.Series(None, index=table.index)
+    judges: list[str | None] = [*names.dropna().unique()] or [None]
+    tables = {judge: table[names == judge] for judge in judges} if len(judges) > 1 else {judges[0]: table}
+    problems = [problem for rows in tables.values() for problem in table_problems(rows)]
+    if not len(table):
+        problems = ["there are none in it"]
     judge = table.attrs.get("judge")
     if judge is not None and not (isinstance(judge, dict) and "calibrated" in judge):
         problems.append("what it says of its judge is damaged. Make it with lmsys-trl predict")
     raise_problems([f"predictions {path}: {problem}" for problem in problems])
-    return table
+    return tables
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -176,6 +187,13 @@ def vote_fractions(table: pd.DataFrame) -> np.ndarray:
 def has_vote(table: pd.DataFrame) -> np.ndarray:
     """A boolean mask of the rows with a vote."""
     return ~np.isnan(vote_fractions(table)).any(axis=1)
+
+
+def other_votes(first: pd.DataFrame, rows: pd.DataFrame) -> pd.Index:
+    """The ids that have different votes in two tables with a row for each."""
+    one, two = (pd.DataFrame(vote_fractions(table), index=table["id"]) for table in (first, rows))
+    one = one[~one.index.duplicated()].reindex(two.index)
+    return two.index[((one - two).abs() > 1e-6).any(axis=1)]  # no comparison holds for NaN
 
 
 def votes_and_groups(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ..battle import prompt_group
 from ..errors import UserError
@@ -85,6 +87,18 @@ def comparison_figures(battles: list[dict], predictions: pd.DataFrame) -> dict:
         ]
         found["models"] = sorted(models, key=lambda model: -model["rating"]["value"])
     return found
+
+
+def unlinked_models(battles: list[dict]) -> list[str]:
+    """A note on models that no chain of battles links, so that one scale for all of them says nothing."""
+    names, places = np.unique([[battle["model_a"], battle["model_b"]] for battle in battles], return_inverse=True)
+    a, b = places.reshape(-1, 2).T
+    linked = coo_array((np.ones(len(a)), (a, b)), shape=(len(names), len(names)))
+    number, islands = connected_components(linked, directed=False)
+    if number == 1:
+        return []
+    listed = " | ".join(", ".join(names[islands == island]) for island in range(number))
+    return [f"No battle links these groups of models, whose ratings can't be compared with each other: {listed}"]
 
 
 def _probabilities(battles: list[dict], predictions: pd.DataFrame, order: str) -> np.ndarray:

@@ -36,10 +36,12 @@ def model_ratings(votes: pd.DataFrame, finals: dict[str, np.ndarray], bootstrap:
         `spearman` and `kendall`; and `num_excluded`, the battles of unnamed models and of models that no chain of
         battles links to the others. None with fewer than three models.
     """
-    if "model_a" not in votes or votes["model_a"].isna().all():
+    if "model_a" not in votes:
         return None
     known = votes["model_a"].notna().to_numpy() & votes["model_b"].notna().to_numpy()
     known &= (votes["model_a"] != votes["model_b"]).to_numpy()
+    if not known.any():
+        return None
     models = np.array(sorted({*votes["model_a"][known], *votes["model_b"][known]}), dtype=object)
     a, b = (pd.Index(models).get_indexer(votes[side]) for side in ("model_a", "model_b"))
     linked = coo_array((np.ones(known.sum()), (a[known], b[known])), shape=(len(models), len(models)))

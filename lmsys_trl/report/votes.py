@@ -11,14 +11,16 @@ from ..data.config import BattlesConfig
 from ..data.dataset import load_battles
 from ..data.dedup import item_key
 from ..data.inputs import labelled_battles, original_votes
-from ..errors import UserError, raise_problems
+from ..errors import UserError, collect_problems, raise_problems
 from ..predictions.features import features_table
 from ..predictions.table import (
     PROBABILITIES,
     VOTE_COLUMNS,
+    best_order,
     has_vote,
     is_distribution,
     load_predictions,
+    load_predictions_of_all,
     vote_columns,
     vote_fractions,
 )
@@ -138,7 +140,8 @@ def read_known_probabilities(path: str | None, ids: pd.Index) -> np.ndarray | No
     """
     if path is None:
         return None
-    known = load_predictions(path).set_index("id")
+    known = load_predictions(path)
+    known = known[known["order"] == best_order(known)].set_index("id")
     missing = ids.difference(known.index)
     if len(missing):
         raise UserError(f"known_probabilities: {path} lacks {len(missing)} of the battles, the first {missing[0]}")
@@ -159,17 +162,13 @@ def read_predictions(paths: list[str]) -> dict[str, pd.DataFrame]:
     tables: dict[str, pd.DataFrame] = {}
     problems: list[str] = []
     for path in paths:
-        try:
-            table = load_predictions(path)
-        except UserError as error:
-            problems += error.problems
-            continue
         judge = strip_local_paths(path).removesuffix(".parquet").removesuffix("/predictions")
-        judges = table["judge"] if "judge" in table else pd.Series(judge, index=table.index)
-        for name, rows in table.drop(columns="judge", errors="ignore").groupby(judges, sort=False):
-            if name in tables:
-                problems.append(f"predictions {path}: another file has predictions of {name} too. Rename the file")
-            tables[str(name)] = rows
+        with collect_problems(problems):
+            for name, table in load_predictions_of_all(path).items():
+                name = name or judge
+                if name in tables:
+                    problems.append(f"predictions {path}: another file has predictions of {name} too. Rename the file")
+                tables[name] = table
     raise_problems(problems)
     return tables
 

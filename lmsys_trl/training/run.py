@@ -80,6 +80,16 @@ def encode_splits(
     return examples
 
 
+def warn_of_other_base(judge_config: JudgeConfig, model_config: ModelConfig, on_command_line: set[str]) -> None:
+    """Say so where a command line names another base model than the YAML, which goes on naming its own on the Hub."""
+    named = {"model_name_or_path", "base_model_id"} & on_command_line
+    if judge_config.base_model_id and named == {"model_name_or_path"}:
+        logger.warning(
+            "judge.json will call %s by the base_model_id of the YAML, %s. If it is another model, set base_model_id too",
+            model_config.model_name_or_path, judge_config.base_model_id,
+        )  # fmt: skip
+
+
 def describe(
     judge_config: JudgeConfig,
     model_config: ModelConfig,

@@ -338,6 +338,10 @@ def test_fractions_may_be_what_spreadsheets_write_for_true(tmp_path):
         path = write(tmp_path / "votes.jsonl", [row | dict(zip(("vote_a", "vote_b", "vote_tie"), votes, strict=True))])
         battles, _ = read(path, columns={"vote_a": "vote_a", "vote_b": "vote_b", "vote_tie": "vote_tie"})
         assert [battle["vote"] for battle in battles] == [A]
+    for votes, expected in ((("True", "False"), A), (("False", "False"), TIE), ((False, True), B)):
+        path = write(tmp_path / "votes.jsonl", [row | dict(zip(("vote_a", "vote_b"), votes, strict=True))])
+        battles, _ = read(path, columns={"vote_a": "vote_a", "vote_b": "vote_b"})
+        assert [battle["vote"] for battle in battles] == [expected]
 
 
 @pytest.mark.parametrize("blank_winner", ["tie", "drop", None])

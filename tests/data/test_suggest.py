@@ -213,11 +213,19 @@ def test_columns_of_a_voter_each_and_several_entries_are_several_votes():
     assert suggest(rows)[0]["vote"] == "annotations.*.result.0.value.choices.0"
 
 
+def test_where_only_the_column_of_ties_is_missing():
+    rows = [{"question": q, "answer_1": GOOD, "answer_2": BAD, "winner_model_a": a, "winner_model_b": b}
+            for q, a, b in zip(QUESTIONS, [1, 0, 0, 1], [0, 1, 0, 0], strict=True)]  # fmt: skip
+    columns, votes, doubts = suggest(rows)
+    assert (columns["vote_a"], columns["vote_b"]) == ("winner_model_a", "winner_model_b") and not votes and not doubts
+
+
 def test_a_probability_and_an_object_around_the_rows():
     rows = [{"question": q, "answer_1": GOOD, "answer_2": BAD, "p_a": p, "temperature": 0.7}
             for q, p in zip(QUESTIONS, [0.1, 0.55, 0.7, 0.9], strict=True)]  # fmt: skip
     columns, _, doubts = suggest(rows)
     assert columns["vote_a"] == "p_a" and "probability that response_a is better" in doubts[0]
+    assert "vote_a" not in suggest([{**row, "p_right": row["p_a"], "p_a": None} for row in rows])[0]
     assert "write the list in items to a file" in suggest([{"version": 1, "items": rows}])[2][0]
 
 

@@ -191,6 +191,13 @@ def test_texts_lists_tables_and_datasets_are_the_same(judge):
         assert judge.predict_dataset(given)[PROBABILITIES].to_numpy().tolist() == expected
     alone = [judge.predict(**{key: value for key, value in battle.items() if key != "id"}) for battle in battles]
     assert [list(prediction.values()) for prediction in alone] == pytest.approx(np.array(expected), abs=1e-6)
+    voted = judge.predict_dataset(pd.DataFrame([{**row, "vote": vote} for row, vote in zip(
+        battles, ([0, 1, 0], None, float("nan")), strict=True)]))  # fmt: skip
+    assert list(voted["winner"].fillna("")) == ["model_b", "", ""]
+    with pytest.raises(UserError, match="vote: expected the fractions of A, B and tie, found 'A'"):
+        judge.predict_dataset([{**row, "vote": "A"} for row in battles])
+    with pytest.raises(UserError, match="tta: expected none, swap"):
+        judge.predict_dataset(battles, tta=None)
     table.loc[1, "response_a"] = None
     assert judge.predict_dataset(table)["winner_tie"].notna().all()
 

@@ -106,7 +106,7 @@ def test_an_adapter_made_elsewhere_becomes_a_judge(elsewhere, base, tmp_path):
     recipe("import.py", "--adapter", elsewhere, *options, "--letters", "a", "b", "c", "--output_dir", "imported",
            cwd=tmp_path)  # fmt: skip
     assert str(base) not in (tmp_path / "imported" / "judge.json").read_text()
-    judge = Judge.from_pretrained(tmp_path / "imported", str(base))
+    judge = Judge.from_pretrained(tmp_path / "imported")  # knows where its base model is
     texts = {"prompt": ["p"], "response_a": ["a"], "response_b": ["b"]}
     tokenizer = load_tokenizer(str(base))
     (example,) = encode_battle(texts, tokenizer, 650)

@@ -7,6 +7,8 @@ import pytest
 from helpers.models import build_base, build_judge
 from helpers.run import recipe
 
+from lmsys_trl import Judge
+from lmsys_trl.models.base import remember_base
 from lmsys_trl.models.judge_file import JudgeFile
 from lmsys_trl.models.merge import average_adapters
 
@@ -35,7 +37,9 @@ def test_the_average_is_a_judge_of_its_own(base, tmp_path):
     judge_file.fold, judge_file.calibration = 0, {"ab": {"temperature": 2.0, "biases": [0.0, 0.0, 0.0]}}
     judge_file.save(first)
     make_archive(tmp_path / "two", "zip", second)
+    remember_base(first, base)
     output = recipe("merge.py", "--adapter", "one", "two.zip", "--output_dir", "mean", cwd=tmp_path)
+    Judge.from_pretrained(tmp_path / "mean")  # from the base model's folder, which is not in models/
     assert "The average of 2 adapters is in mean" in output and "Next: lmsys-trl predict --adapter mean" in output
     average = JudgeFile.load(tmp_path / "mean")
     assert average.merged == ["one", "two.zip"] and average.fold is None and average.calibration == {}

@@ -14,11 +14,14 @@ from helpers.votes import draw, simulated, table, write_votes
 from lmsys_trl import Judge
 from lmsys_trl.battle import winner_of
 from lmsys_trl.data.synthetic import make_battles
+from lmsys_trl.errors import UserError
 from lmsys_trl.predictions.ensemble import (
     battle_weights,
     check_coverage,
+    check_members,
     combine,
     cross_fitted_ensemble,
+    fit_on_predictions,
     fit_weights,
     stack_predictions,
 )
@@ -94,8 +97,9 @@ def test_files(tmp_path):
 
 def test_files_to_fit_on_in_another_order(tmp_path):
     predictions = simulated(40, 2)
+    labels = draw(predictions[:, 0])
     for i, name in enumerate("ab"):
-        made = table(predictions[:, i], labels=draw(predictions[:, i]))
+        made = table(predictions[:, i], labels=labels)
         made.attrs["judge"] = {"adapter": name, "calibrated": False}
         for kind in ("", "-votes"):
             save_predictions(made, tmp_path / f"{name}{kind}.parquet")
@@ -105,6 +109,27 @@ def test_files_to_fit_on_in_another_order(tmp_path):
     assert "b-votes.parquet was predicted by another judge than a.parquet. Give the files in the order" in output
     output = ensemble(*files, "a-votes.parquet", "a-votes.parquet", cwd=tmp_path, fails=True)
     assert "fit_on: names a file twice" in output and "Traceback" not in output
+
+
+def test_battles_with_the_same_ids_and_other_votes_do_not_belong_together():
+    p = simulated(3, 2)
+    first, second = (table(p[:, i], labels=np.array(labels)) for i, labels in enumerate(([0, 1, 2], [0, 2, 2])))
+    with pytest.raises(UserError, match="y: 1 ids have another vote than in x, the first b1"):
+        stack_predictions(["x", "y"], [first, second])
+    stack_predictions(["x", "y"], [first, table(p[:, 1])])  # one without votes may be of the same
+
+
+def test_weights_are_fitted_in_the_orders_that_are_combined():
+    """The votes are from what the judge says in the order ba. One judge in two orders is two members."""
+    p = simulated(2000, 2)
+    labels = draw(p[:, 1])
+    both = pd.concat([table(p[:, i], order=order, labels=labels) for i, order in enumerate(("ab", "ba"))])
+    assert check_members(["x", "x"], None, fit_on=["x", "x"], orders=["ab", "ba"]) == []
+    weights, _ = fit_on_predictions(["x", "x"], [both, both], orders=["ab", "ba"])
+    assert weights[1] > 0.9
+    assert "finite numbers" in check_members(["x", "y"], None, weights=[1e308, 1e308])[0]
+    with pytest.raises(UserError, match="fit_on: x has no votes"):
+        fit_on_predictions(["x"], [table(p[:, 0])])
 
 
 def test_files_that_do_not_belong_together(tmp_path):
@@ -177,6 +202,11 @@ def test_members_are_named_like_any_adapter(tmp_path):
     combined = load_predictions(tmp_path / "out.parquet")
     assert np.allclose(combined[PROBABILITIES], (p + 3 * q) / 4, atol=1e-6)
     assert list(combined["winner"]) == [winner_of(battle["vote"]) for battle in battles]
+    for name, judge in zip(("p", "q"), judges, strict=True):
+        save_predictions(judge.predict_dataset(battles, tta="swap"), tmp_path / f"{name}.parquet")
+    other_order = ["--fit_on", "q.parquet", "p.parquet", *options[3:]]
+    output = ensemble("--adapter", "one", "two.zip", *other_order, cwd=tmp_path, fails=True)
+    assert "q.parquet was predicted by another judge than one" in output
     output = ensemble("--adapter", "none", "three.zip", *options, cwd=tmp_path, fails=True)
     assert "2 problems" in output and "adapter none: " in output and "adapter three.zip: " in output
     output = ensemble("--adapters", "one", "two.zip", *options, cwd=tmp_path, fails=True)

@@ -105,6 +105,15 @@ def test_a_checkpoint_to_resume_from_is_one(project):
     assert old.read_bytes() == new.read_bytes()
 
 
+def test_another_base_than_the_yaml_names_is_questioned(project):
+    warning = "set base_model_id too"
+    assert warning not in (project / "output.txt").read_text()  # where both are given
+    options = ["--max_steps", "1", "--output_dir", "runs/other"]
+    output = recipe("sft.py", "smollm2.yaml", *TINY[:6], *options, cwd=project)
+    assert "judge.json will call models/tiny by the base_model_id of the YAML, HuggingFaceTB" in output
+    assert warning in output
+
+
 def test_mistakes_are_reported_before_anything_is_loaded(project):
     output = recipe("sft.py", "smollm2.yaml", "--learning_rte", "1", "--max_length", "long", cwd=project, fails=True)
     assert "sft.py: 2 problems:" in output and "Did you mean learning_rate?" in output and "max_length: " in output

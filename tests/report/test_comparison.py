@@ -9,7 +9,7 @@ from lmsys_trl.battle import swap_probabilities
 from lmsys_trl.errors import UserError
 from lmsys_trl.predictions.table import PROBABILITIES, predictions_table
 from lmsys_trl.report.bootstrap import GroupBootstrap
-from lmsys_trl.report.comparison import comparison_figures
+from lmsys_trl.report.comparison import comparison_figures, unlinked_models
 from lmsys_trl.report.comparison_page import summary_lines, write_comparison
 from lmsys_trl.report.length_control import length_controlled_win_rate
 from lmsys_trl.report.ratings import MEAN_RATING, style_controlled_ratings
@@ -58,6 +58,13 @@ def test_two_models_by_hand():
         comparison_figures([], predicted(battles, in_ab, in_ba))
     with pytest.raises(UserError, match="4 battles were not predicted in both orders"):
         comparison_figures(battles, predicted(battles, in_ab, in_ba).query("order == 'ab'"))
+
+
+def test_models_that_no_battle_links_are_named():
+    battles = [{"model_a": a, "model_b": b} for a, b in ("xy", "yz", "pq")]
+    (note,) = unlinked_models(battles)
+    assert note.endswith("can't be compared with each other: p, q | x, y, z")
+    assert unlinked_models(battles[:2]) == []
 
 
 @pytest.fixture(scope="module")

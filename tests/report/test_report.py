@@ -251,6 +251,12 @@ def test_ratings_are_found():
     assert 1000 < never[0] < 5000 and np.isnan(none).all()
 
 
+@pytest.mark.parametrize("names", [("x", "x"), ("x", None), (None, None)])
+def test_without_two_models_there_are_no_ratings(names):
+    votes = pd.DataFrame({**vote_columns(np.eye(3)), "group": list("abc"), "model_a": names[0], "model_b": names[1]})
+    assert model_ratings(votes, {"judge": np.full((3, 3), 1 / 3)}, GroupBootstrap(votes["group"])) is None
+
+
 def test_many_models_are_expected_to_get_the_points_that_they_got():
     """Where the likelihood is largest they are; the weak penalty takes a hundredth of a model's rating in nats."""
     random = np.random.default_rng(0)

@@ -64,6 +64,11 @@ def test_several_judges(project):
     by_pair = dict(zip(pairs, figures["differences"], strict=True))
     assert by_pair["one", "runs/judge"]["log_loss"]["value"] == pytest.approx(0, abs=1e-5)
     assert abs(by_pair["other.zip", "runs/judge"]["log_loss"]["value"]) > 1e-3
+    # The predictions of a report are read as those of its judges, and as probabilities that are known.
+    _, again, _ = validate(project, "four", "--predictions", "three/predictions.parquet",
+                           "--known_probabilities", "one/predictions.parquet")  # fmt: skip
+    for name, judge in figures["judges"].items():
+        assert again["judges"][name]["log_loss"]["value"] == pytest.approx(judge["log_loss"]["value"])
 
 
 def test_votes_that_a_judge_has_seen(project):
