@@ -85,7 +85,7 @@ def warn_of_other_base(judge_config: JudgeConfig, model_config: ModelConfig, on_
     named = {"model_name_or_path", "base_model_id"} & on_command_line
     if judge_config.base_model_id and named == {"model_name_or_path"}:
         logger.warning(
-            "judge.json calls %s by the base_model_id of the YAML, %s. If that is another model, set base_model_id too",
+            "judge.json calls %s by the YAML's base_model_id, %s. If that is another model, set base_model_id too",
             model_config.model_name_or_path, judge_config.base_model_id,
         )  # fmt: skip
 

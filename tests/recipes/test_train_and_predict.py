@@ -110,7 +110,7 @@ def test_another_base_than_the_yaml_names_is_questioned(project):
     assert warning not in (project / "output.txt").read_text()  # where both are given
     options = ["--max_steps", "1", "--output_dir", "runs/other"]
     output = recipe("sft.py", "smollm2.yaml", *TINY[:6], *options, cwd=project)
-    assert "judge.json calls models/tiny by the base_model_id of the YAML, HuggingFaceTB" in output
+    assert "judge.json calls models/tiny by the YAML's base_model_id, HuggingFaceTB" in output
     assert warning in output
 
 
