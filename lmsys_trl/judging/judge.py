@@ -112,7 +112,7 @@ class Judge:
             model = load_base(
                 base, precision["dtype"], precision["attn_implementation"], quantization=precision["quantization"]
             )
-        except (ImportError, ValueError) as error:  # such as flash attention where there is none
+        except (AttributeError, ImportError, ValueError) as error:  # a dtype or flash attention that is not there
             raise UserError(f"base model {base} cannot be loaded with {precision}: {error}") from error
         install_head(model, settings.head, settings.token_ids)
         model = attach_adapter(model, adapter)
@@ -255,7 +255,8 @@ class Judge:
         return context_length(self.model.config)
 
     def _checked_length(self, max_length: int | None) -> int:
-        max_length, context = max_length or self.settings.inference_max_length, self.context_length
+        max_length = self.settings.inference_max_length if max_length is None else max_length
+        context = self.context_length
         if context is not None and max_length > context:
             raise UserError(
                 f"max_length: examples of {max_length} tokens are longer than the {context} that the base model can "

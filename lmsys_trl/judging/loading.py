@@ -85,6 +85,8 @@ def load_parts(adapter: str | Path, model_name_or_path: str | None, precision: d
     trained_with = settings.precision
     if trained_with["attn_implementation"] == "eager":
         trained_with = {**trained_with, "attn_implementation": None}
+    if unknown := sorted((precision or {}).keys() - trained_with.keys()):
+        raise UserError(f"precision: unknown {', '.join(unknown)}. It has {', '.join(sorted(trained_with))}")
     precision = {**trained_with, **(precision or {})}
     identity = {
         "adapter": file_fingerprint(weights),

@@ -68,8 +68,9 @@ class PredictionOptions:
         self.folder = self.folder and Path(self.folder)
         if not isinstance(self.tta, np.ndarray):
             parse_tta(str(self.tta))
-        if self.shard_size < 1 or (self.max_tokens_per_batch is not None and self.max_tokens_per_batch < 1):
-            raise UserError("shard_size, max_tokens_per_batch: expected 1 or more")
+        numbers = (self.shard_size, self.max_tokens_per_batch, self.max_length)
+        if any(number is not None and number < 1 for number in numbers):
+            raise UserError("shard_size, max_tokens_per_batch, max_length: expected 1 or more")
         if self.examples not in ("last", "all"):
             raise UserError(f"examples: {self.examples!r}, expected last or all")
 

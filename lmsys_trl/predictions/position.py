@@ -51,7 +51,7 @@ def fit_position(predictions: pd.DataFrame) -> dict | None:
         logger.info("%s: not corrected, since it is within its standard error", message)
         return None
     bias = brentq(lambda bias: preferences(bias).mean(), -MAX_BIAS, MAX_BIAS)
-    logger.info("%s: a bias of %+.3f for A and %+.3f for B is stored", message, bias, -bias)
+    logger.info("%s: a bias of %+.3f for A and %+.3f for B is fitted", message, bias, -bias)
     return {**_biases(bias), "num_battles": len(before), "preference_before": float(before.mean())}
 
 

@@ -196,6 +196,8 @@ def test_texts_lists_tables_and_datasets_are_the_same(judge):
     assert list(voted["winner"].fillna("")) == ["model_b", "", ""]
     with pytest.raises(UserError, match="vote: expected the fractions of A, B and tie, found 'A'"):
         judge.predict_dataset([{**row, "vote": "A"} for row in battles])
+    with pytest.raises(UserError, match="max_length: expected 1 or more"):
+        judge.predict_dataset(battles, max_length=0)
     with pytest.raises(UserError, match="tta: expected none, swap"):
         judge.predict_dataset(battles, tta=None)
     table.loc[1, "response_a"] = None
@@ -220,6 +222,18 @@ def test_what_is_not_a_text_is_refused(judge, text, problem):
         judge.predict(prompt='["p"]', response_a='["a"]', response_b='["b"]')
     with pytest.raises(UserError, match="expected a list of dicts, a DataFrame or a Dataset"):
         judge.predict_battles("battles")
+
+
+@pytest.mark.parametrize(
+    ("precision", "problem"),
+    [
+        ({"load_in_4bit": True, "dtype": "bfloat16"}, "precision: unknown load_in_4bit. It has attn_implementation, "),
+        ({"dtype": "float5"}, "cannot be loaded with .*float5"),
+    ],
+)
+def test_a_precision_that_there_is_not(adapter, base, precision, problem):
+    with pytest.raises(UserError, match=problem):
+        Judge.from_pretrained(adapter, str(base), precision)
 
 
 def test_ids_that_occur_twice_are_refused(judge):

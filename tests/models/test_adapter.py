@@ -132,6 +132,9 @@ def test_an_adapter_made_elsewhere_becomes_a_judge(elsewhere, base, tmp_path):
     options[3], options[-1] = "lmsys-38th-v1", "C"
     output = recipe("import.py", "--adapter", broken, *options, "--output_dir", "other", cwd=tmp_path, fails=True)
     assert "1 tensors are missing in it" in output and not (tmp_path / "other").exists()
+    options[5] = "99999"
+    output = recipe("import.py", "--adapter", elsewhere, *options, "--output_dir", "other", cwd=tmp_path, fails=True)
+    assert "max_length: 99999 tokens, but the model has positions for" in output
 
 
 class Harmful:
