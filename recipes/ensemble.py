@@ -63,7 +63,6 @@ def main():
     from lmsys_trl.artifacts import file_fingerprint
     from lmsys_trl.data.inputs import battles_to_predict, check_battles_config
     from lmsys_trl.judging.resume import all_processes
-    from lmsys_trl.models.adapter import ADAPTER_WEIGHTS, resolve_adapter
     from lmsys_trl.models.precision import check_inference_config, precision_overrides
     from lmsys_trl.outputs import claim_with_shards, shards_of
     from lmsys_trl.predictions import ensemble
@@ -97,7 +96,11 @@ def main():
         if config.fit_on:
             fitted = load_all_predictions(config.fit_on)
             judges = [*map(ensemble.judge_weights, tables)]
-            judges += [file_fingerprint(resolve_adapter(name) / ADAPTER_WEIGHTS) for name in config.adapter or ()]
+            if config.adapter:
+                from lmsys_trl.models.adapter import resolve_adapter
+                from lmsys_trl.models.adapter_weights import weights_file
+
+                judges = [file_fingerprint(weights_file(resolve_adapter(name))) for name in config.adapter]
             ensemble.refuse_other_order(members, judges, config.fit_on, fitted)
             weights, weights_longest = ensemble.fit_on_predictions(
                 config.fit_on, fitted, config.longest, config.mean, orders

@@ -45,6 +45,7 @@ def modules():
         ("peers.py", "--battles_per_step"),
         ("plan.py", "--published"),
         ("prediction.py", "--implementations"),
+        ("ratings.py", "--runs"),
         ("real_votes.py", "--variants"),
         ("scaling.py", "--steps"),
         ("teachers.py", "--validation_fraction"),
