@@ -43,12 +43,12 @@ def compare(num_models: int, num_battles: int, runs: int) -> list[str]:
     """A row of the table."""
     pairs, wins = resampled_battles(num_models, num_battles)
     fits = {
-        "ours": lambda: bradley_terry(pairs, wins, num_models),
-        "theirs": lambda: np.stack([fit(pairs, counts, num_models) for counts in wins]),
+        "ours": lambda wins: bradley_terry(pairs, wins, num_models),
+        "theirs": lambda wins: np.stack([fit(pairs, counts, num_models) for counts in wins]),
     }
-    seconds = {name: np.median([timed(make) for _ in range(runs)]) for name, make in fits.items()}
-    exact = np.stack(list(map(partial(fit, pairs, num_models=num_models, tol=1e-9), wins[:NUM_EXACT])))
-    off = {name: np.abs(make()[:NUM_EXACT] - exact).max() for name, make in fits.items()}
+    seconds = {name: np.median([timed(partial(make, wins)) for _ in range(runs)]) for name, make in fits.items()}
+    exact = np.stack([fit(pairs, counts, num_models, tol=1e-9) for counts in wins[:NUM_EXACT]])
+    off = {name: np.abs(make(wins[:NUM_EXACT]) - exact).max() for name, make in fits.items()}
     return [
         f"{num_models}, {num_battles:,}", f"{seconds['ours']:.3f} s", f"{seconds['theirs']:.2f} s",
         f"{seconds['theirs'] / seconds['ours']:.1f}", f"{off['ours']:.4f}", f"{off['theirs']:.1f}",

@@ -95,8 +95,9 @@ def main():
         orders = config.orders or (["ab"] * len(members) if config.adapter else None)
         if config.fit_on:
             fitted = load_all_predictions(config.fit_on)
-            judges = [*map(ensemble.judge_weights, tables)]
-            if config.adapter:
+            if config.predictions:
+                judges = [*map(ensemble.judge_weights, tables)]
+            else:
                 from lmsys_trl.models.adapter import resolve_adapter
                 from lmsys_trl.models.adapter_weights import weights_file
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 from lmsys_trl.config import parse_config
 from lmsys_trl.data.config import BattlesConfig
-from lmsys_trl.errors import raise_problems
+from lmsys_trl.errors import collect_problems, raise_problems
 from lmsys_trl.options import BaseModelConfig, EngineConfig, InferenceConfig
 from lmsys_trl.terminal import logger, run_recipe, suggest_next
 
@@ -65,7 +65,7 @@ def main():
     from lmsys_trl.judging.judge import Judge
     from lmsys_trl.judging.resume import all_processes
     from lmsys_trl.judging.stream import predict_stream
-    from lmsys_trl.models.adapter import check_adapters
+    from lmsys_trl.models.adapter import resolve_adapter
     from lmsys_trl.models.precision import check_inference_config, precision_overrides
     from lmsys_trl.outputs import claim_with_shards, shards_of
     from lmsys_trl.predictions.lines import prediction_lines, save_lines
@@ -81,16 +81,16 @@ def main():
         *check_inference_config(inference),
         *check_engine_config(engine, processes.num_processes),
     ]
-    with processes.main_process_first():
-        problems += check_adapters([config.adapter])
+    with processes.main_process_first(), collect_problems(problems):
+        adapter = resolve_adapter(config.adapter)
     raise_problems(problems)
     shards = shards_of(output_file)
 
     def load_judge() -> Judge:
         base, precision = base_model.model_name_or_path, precision_overrides(inference)
         if engine.engine == "transformers":
-            return Judge.from_pretrained(config.adapter, base, precision)
-        return judge_on_engine(engine, config.adapter, base, precision, config.max_length)
+            return Judge.from_pretrained(adapter, base, precision)
+        return judge_on_engine(engine, str(adapter), base, precision, config.max_length)
 
     options = {
         "tta": config.tta,

@@ -15,7 +15,7 @@ from typing import Literal
 
 from lmsys_trl.config import parse_config
 from lmsys_trl.data.config import BattlesConfig
-from lmsys_trl.errors import raise_problems
+from lmsys_trl.errors import collect_problems, raise_problems
 from lmsys_trl.options import BaseModelConfig, InferenceConfig
 from lmsys_trl.terminal import logger, run_recipe, suggest_next
 
@@ -65,7 +65,6 @@ def main():
     from lmsys_trl.artifacts import provenance, strip_local_paths
     from lmsys_trl.data.inputs import check_battles_config
     from lmsys_trl.judging.resume import all_processes
-    from lmsys_trl.models.adapter import check_adapters
     from lmsys_trl.outputs import check_shards, claim_with_shards, refuse_foreign, refuse_other_configuration
     from lmsys_trl.predictions.baselines import baseline_predictions
     from lmsys_trl.predictions.features import load_features
@@ -77,6 +76,7 @@ def main():
         num_calibration_battles,
         num_training_prompts,
         predict_votes,
+        refuse_same_names,
         resolve_adapters,
     )
     from lmsys_trl.report.page import REPORT_FILES, write_report
@@ -100,8 +100,8 @@ def main():
     if config.attack and not config.adapter:
         problems.append("attack: needs adapter, since attacked battles are predicted anew")
     problems += [*check_trackers(config.report_to), *check_attacks(config.attack), *check_shards(shards)]
-    with processes.main_process_first():
-        problems += check_adapters(config.adapter)
+    with collect_problems(problems):
+        adapters = resolve_adapters(config.adapter, processes)
     raise_problems(problems)
     refuse_foreign(output_dir, REPORT_FILES, ("metrics.json", shards.name), "a report")
     if not config.overwrite:
@@ -111,10 +111,10 @@ def main():
         wanted = config.report_to if processes.is_main_process else []
         trackers = start_trackers(wanted, config.project, config.run_name, output_dir)
         files = read_predictions(config.predictions)
+        refuse_same_names([*adapters, *files])
         battles, votes, fingerprint = load_votes(battles_config, config.predictions, files)
         judges = {name: judge_predictions(name, table, votes) for name, table in files.items()}
         known = read_known_probabilities(config.known_probabilities, votes.index)
-        adapters = resolve_adapters(config.adapter, files, processes)
         tables = predict_votes(adapters, battles, base_model, inference, shards, processes)
         if not processes.is_main_process:
             return

@@ -77,9 +77,9 @@ def find_vote(
         if known > 0 and score > max(best[0], 0.8):
             best = (score, path, meanings)
     _, vote, meanings = best
-    if vote is None and set(WINNER_COLUMNS[:2]) <= set(paths):  # what is not theirs is the tie's
-        return dict(zip(VOTE_FIELDS[1:3], WINNER_COLUMNS, strict=False)), {}, []
     if vote is None:
+        if set(WINNER_COLUMNS[:2]) <= set(paths):  # what is not theirs is the tie's
+            return dict(zip(VOTE_FIELDS[1:3], WINNER_COLUMNS[:2], strict=True)), {}, []
         several, meanings = _find_several(paths, cells, columns, marks)
         return ({"vote": several}, meanings, []) if several else _find_probability(paths, cells)
     doubts = []

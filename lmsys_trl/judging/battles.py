@@ -61,7 +61,7 @@ def as_battle(battle: Mapping) -> dict:
 
 
 def _vote(battle_id, value) -> list[float] | None:
-    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+    if _is_missing(value):
         return None
     vote = to_fractions(list(value)) if isinstance(value, list | tuple | np.ndarray) else None
     if vote is None:
@@ -73,7 +73,7 @@ def _vote(battle_id, value) -> list[float] | None:
 
 
 def _texts(battle_id, column: str, value) -> list[str | None]:
-    if isinstance(value, str) or value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+    if isinstance(value, str) or _is_missing(value):
         value = [value if isinstance(value, str) else None]
     if isinstance(value, tuple | np.ndarray):
         value = list(value)
@@ -83,6 +83,11 @@ def _texts(battle_id, column: str, value) -> list[str | None]:
             "Give the texts of messages"
         )
     return [text and replace_surrogates(text)[0] for text in value]
+
+
+def _is_missing(value) -> bool:
+    """Whether a cell is empty, as programs and pandas say so."""
+    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
 def _is_json_list(value) -> bool:

@@ -3,7 +3,6 @@
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from huggingface_hub.constants import HF_HOME
 from ..artifacts import file_fingerprint
 from ..data.downloads import download
 from ..data.files import READ_ERRORS
-from ..errors import UserError, collect_problems
+from ..errors import UserError
 from ..hub import download_repository
 
 if TYPE_CHECKING:  # peft takes seconds to import, and pushing a judge needs none of it
@@ -62,15 +61,6 @@ def resolve_adapter(name: str | Path) -> Path:
     except UserError as error:
         raise UserError(f"adapter {name}: there is no such folder, and as a {error}") from error
     return _find_adapter(folder, name)
-
-
-def check_adapters(names: Iterable[str]) -> list[str]:
-    """What [`resolve_adapter`] says of each name that is no adapter's. Those of others are downloaded."""
-    problems: list[str] = []
-    for name in names:
-        with collect_problems(problems):
-            resolve_adapter(name)
-    return problems
 
 
 def lora_differences(wanted: "LoraConfig", other: "LoraConfig") -> list[str]:

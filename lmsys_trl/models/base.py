@@ -1,6 +1,7 @@
 """Base models: where their files are, which weights they hold, and how they are loaded."""
 
 import json
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -77,6 +78,16 @@ def load_model_config(folder: Path) -> PreTrainedConfig:
 def context_length(config: PreTrainedConfig) -> int | None:
     """How many tokens a model can read, if its configuration says so."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def check_lengths(config: PreTrainedConfig, lengths: Mapping[str, int]) -> list[str]:
+    """Whether a model has positions for examples of some lengths, given by the keys that set them."""
+    maximum = context_length(config)
+    return [
+        f"{key}: {length} tokens, but the model has positions for {maximum}. Lower it to {maximum} at most"
+        for key, length in lengths.items()
+        if maximum is not None and length > maximum
+    ]
 
 
 def build_without_weights(config: PreTrainedConfig, attn_implementation: str | None = "eager") -> PreTrainedModel:

@@ -15,7 +15,7 @@ from ..errors import UserError, collect_problems, first_line, raise_problems
 from ..outputs import new_folder
 from .adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLED_WEIGHTS, resolve_adapter
 from .adapter_weights import fitting_weights, make_room, read_lora_config, read_weights
-from .base import build_without_weights, context_length, hub_id, load_model_config, remember_base, resolve_base
+from .base import build_without_weights, check_lengths, hub_id, load_model_config, remember_base, resolve_base
 from .head import FROZEN, MODULE, install_head
 from .judge_file import JudgeFile
 
@@ -59,9 +59,7 @@ def import_adapter(
         problems.append(f"output_dir: {folder} is not empty")
     if any(len(tokens) != 1 for tokens in ids) or not len(ids) == len(WINNERS) == len({tokens[0] for tokens in ids}):
         problems.append(f"letters: expected three different tokens, found {' '.join(letters)}, which are {ids}")
-    positions = context_length(load_model_config(base))
-    if positions is not None and max_length > positions:
-        problems.append(f"max_length: {max_length} tokens, but the model has positions for {positions}. Lower it")
+    problems += check_lengths(load_model_config(base), {"max_length": max_length})
     with collect_problems(problems):
         prompt_ids(tokenizer, prompt_version)
         weights, head = _weights_for(base, source)

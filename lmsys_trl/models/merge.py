@@ -1,7 +1,6 @@
 """Several adapters -> their average, or an adapter and its base model -> a model."""
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import torch
@@ -97,15 +96,13 @@ def save_average(adapters: list[str], method: str, folder: Path, given: dict) ->
     )
     with new_folder(folder) as draft:
         for path in folders[0].iterdir():
-            if path.name.startswith("tokenizer") or path.suffix == ".jinja":
+            if path.name.startswith("tokenizer") or path.suffix == ".jinja" or path.name == BASE_FOLDER:
                 (draft / path.name).write_bytes(path.read_bytes())
         config.save_pretrained(draft)
         save_file(
             {name: tensor.contiguous() for name, tensor in tensors.items()}, draft / ADAPTER_WEIGHTS, {"format": "pt"}
         )
         judge_file.save(draft)
-        if (folders[0] / BASE_FOLDER).is_file():
-            shutil.copyfile(folders[0] / BASE_FOLDER, draft / BASE_FOLDER)
 
 
 def merge_into_base(adapter: Path, model_name_or_path: str | None, folder: Path) -> None:

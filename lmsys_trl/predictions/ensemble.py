@@ -23,6 +23,7 @@ def check_members(
     longest: float = 0.0,
     weights_longest: Sequence[float] | None = None,
     fit_on: Sequence[str] | None = None,
+    orders: Sequence[str] | None = None,
     **others: Sequence | None,
 ) -> list[str]:
     """
@@ -31,7 +32,7 @@ def check_members(
     Args:
         predictions, adapter (`Sequence[str]`, *optional*): The members, as predictions files or as adapters.
         weights, longest, weights_longest: As for [`battle_weights`].
-        fit_on (`Sequence[str]`, *optional*): Instead of weights, as for [`fit_on_predictions`].
+        fit_on, orders (`Sequence[str]`, *optional*): Instead of weights, as for [`fit_on_predictions`].
         others (`Sequence`, *optional*): More keys with one value for each member.
     """
     num_members, problems = len(predictions or adapter or ()), []
@@ -39,15 +40,15 @@ def check_members(
         problems.append("predictions, adapter: give one of the two")
     if (weights is None) == (fit_on is None):
         problems.append("weights, fit_on: give one of the two, such as weights 0.6 0.4 for two members")
-    keys = {"weights": weights, "weights_longest": weights_longest, "fit_on": fit_on, **others}
+    keys = {"weights": weights, "weights_longest": weights_longest, "fit_on": fit_on, "orders": orders, **others}
     for name, values in keys.items():
         if values is not None and len(values) != num_members:
             problems.append(f"{name}: {len(values)} for {num_members} members")
     for name, numbers in (("weights", weights), ("weights_longest", weights_longest)):
         if numbers and not 0 < sum(numbers) < np.inf:
             problems.append(f"{name}: expected finite numbers, at least one above 0")
-    orders = others.get("orders") or ["mean"] * len(fit_on or ())
-    if fit_on is not None and len(set(zip(fit_on, orders, strict=False))) < len(fit_on):
+    read = list(zip(fit_on or (), orders or fit_on or (), strict=False))  # a length that differs is named above
+    if len(set(read)) < len(read):
         problems.append("fit_on: names a file twice. Give one for each member")
     if fit_on is None and (longest > 0) != (weights_longest is not None):
         problems.append("longest, weights_longest: give both or neither")

@@ -24,7 +24,7 @@ from ..encoding.template import LETTERS
 from ..encoding.tokenizer import load_tokenizer
 from ..errors import UserError
 from ..hub import download_repository, find_in_cache
-from ..models.base import build_without_weights
+from ..models.base import build_without_weights, check_lengths
 from ..models.head import FROZEN, MODULE, install_head
 from ..models.precision import quantization_of
 from ..options import Attention, JudgeConfig
@@ -141,16 +141,6 @@ def check_quantization(quantization: dict | None) -> list[str]:
     except (ValueError, TypeError, AttributeError) as error:
         return [f"bnb_4bit_*, dtype: {error}. Set dtype and bnb_4bit_quant_storage to names such as bfloat16"]
     return []
-
-
-def check_lengths(config: PreTrainedConfig, lengths: Mapping[str, int]) -> list[str]:
-    """Whether a model has positions for examples of some lengths, given by the keys that set them."""
-    maximum = config.get_text_config().max_position_embeddings
-    return [
-        f"{key}: {length} tokens, but the model has positions for {maximum}. Lower it to {maximum} at most"
-        for key, length in lengths.items()
-        if length > maximum
-    ]
 
 
 def check_lora(config: PreTrainedConfig, peft_config: PeftConfig, head: str = FROZEN) -> tuple[str, list[str]]:

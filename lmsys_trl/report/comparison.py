@@ -4,8 +4,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ..battle import prompt_group
 from ..errors import UserError
@@ -13,7 +11,7 @@ from ..predictions.features import FEATURES, feature_matrix
 from ..predictions.table import PROBABILITIES
 from .bootstrap import GroupBootstrap, figure
 from .length_control import length_controlled_win_rate
-from .ratings import resampled_ratings, style_controlled_ratings
+from .ratings import linked_groups, resampled_ratings, style_controlled_ratings
 
 OUTCOMES = ("win", "loss", "tie")
 NUM_EXAMPLES = 5  # of the clearest wins of each of two models
@@ -93,11 +91,10 @@ def unlinked_models(battles: list[dict]) -> list[str]:
     """A note on models that no chain of battles links, so that one scale for all of them says nothing."""
     names, places = np.unique([[battle["model_a"], battle["model_b"]] for battle in battles], return_inverse=True)
     a, b = places.reshape(-1, 2).T
-    linked = coo_array((np.ones(len(a)), (a, b)), shape=(len(names), len(names)))
-    number, islands = connected_components(linked, directed=False)
-    if number == 1:
+    groups = linked_groups(a, b, len(names))
+    if not groups.any():  # all are in the first
         return []
-    listed = " | ".join(", ".join(names[islands == island]) for island in range(number))
+    listed = " | ".join(", ".join(names[groups == group]) for group in np.unique(groups))
     return [f"No battle links these groups of models, whose ratings can't be compared with each other: {listed}"]
 
 

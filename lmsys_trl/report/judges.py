@@ -1,6 +1,5 @@
 """Adapters -> predictions of the votes, and what is known about their training."""
 
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from datasets import Dataset
 from ..artifacts import strip_local_paths
 from ..encoding.examples import encode_battle
 from ..encoding.tokenizer import load_tokenizer
-from ..errors import UserError
+from ..errors import UserError, collect_problems, raise_problems
 from ..judging.judge import Judge
 from ..models.adapter import resolve_adapter
 from ..models.judge_file import JudgeFile
@@ -24,24 +23,33 @@ from ..predictions.table import read_parquet
 UNLIMITED = 10**9  # tokens in an example
 
 
-def resolve_adapters(adapters: list[str], taken: Collection[str], processes: PartialState) -> dict[str, Path]:
+def resolve_adapters(adapters: list[str], processes: PartialState) -> dict[str, Path]:
     """
-    The adapters' folders by the names that a report gives them.
+    The folders of the adapters, by the names that a report gives them.
 
     Args:
         adapters (`list[str]`): As for [`resolve_adapter`].
-        taken (`Collection[str]`): Names that other judges have.
         processes (`PartialState`): The processes that make this call together. One of them downloads.
 
     Raises:
-        UserError: If two judges have the same name, or an adapter does not exist.
+        UserError: If two judges have the same name, or adapters do not exist. Names all of those.
     """
     names = [strip_local_paths(adapter.rstrip("/")) for adapter in adapters]
-    duplicates = {name for name in names if names.count(name) > 1 or name in taken}
-    if duplicates:
-        raise UserError(f"several judges are named {', '.join(sorted(duplicates))}. Give their paths in another way")
+    refuse_same_names(names)
+    folders: dict[str, Path] = {}
+    problems: list[str] = []
     with processes.main_process_first():
-        return {name: resolve_adapter(adapter) for name, adapter in zip(names, adapters, strict=True)}
+        for name, adapter in zip(names, adapters, strict=True):
+            with collect_problems(problems):
+                folders[name] = resolve_adapter(adapter)
+    raise_problems(problems)
+    return folders
+
+
+def refuse_same_names(names: list[str]) -> None:
+    """Raise a [`UserError`] if a report would give two judges the same name."""
+    if same := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"several judges are named {', '.join(sorted(same))}. Give their paths in another way")
 
 
 def predict_votes(

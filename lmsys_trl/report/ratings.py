@@ -44,8 +44,7 @@ def model_ratings(votes: pd.DataFrame, finals: dict[str, np.ndarray], bootstrap:
         return None
     models = np.array(sorted({*votes["model_a"][known], *votes["model_b"][known]}), dtype=object)
     a, b = (pd.Index(models).get_indexer(votes[side]) for side in ("model_a", "model_b"))
-    linked = coo_array((np.ones(known.sum()), (a[known], b[known])), shape=(len(models), len(models)))
-    component = connected_components(linked, directed=False)[1]
+    component = linked_groups(a[known], b[known], len(models))
     kept = component == np.bincount(component).argmax()
     known &= kept[a]
     models, places = models[kept], np.cumsum(kept) - 1
@@ -87,6 +86,12 @@ def model_ratings(votes: pd.DataFrame, finals: dict[str, np.ndarray], bootstrap:
         },
         "num_excluded": int(len(votes) - known.sum()),
     }
+
+
+def linked_groups(a: np.ndarray, b: np.ndarray, num_models: int) -> np.ndarray:
+    """The number of the group that each model is in: those that a chain of battles between `a` and `b` links."""
+    linked = coo_array((np.ones(len(a)), (a, b)), shape=(num_models, num_models))
+    return connected_components(linked, directed=False)[1]
 
 
 def resampled_ratings(
